@@ -1,0 +1,108 @@
+package credential
+
+import (
+	"crypto/hmac"
+	"strconv"
+	"time"
+)
+
+// SealState is the outcome of checking a seal.
+type SealState int
+
+const (
+	// SealMissing means that there is no seal.
+	SealMissing SealState = iota
+	// SealValid means that the controller made this seal over these values.
+	SealValid
+	// SealBroken means that the sealed values or the seal were changed.
+	SealBroken
+	// SealUnknownKey means that the seal names a pepper key that isn't there, so
+	// nothing can be said of the values.
+	SealUnknownKey
+)
+
+// Record is what a client's status says of its credential: the journal of validity.
+type Record struct {
+	ClientID    string
+	Credentials []Credential
+	Seal        string
+}
+
+// Current returns the version that the Secret should deliver.
+func (r Record) Current() (Credential, bool) {
+	for _, c := range r.Credentials {
+		if c.Role == RoleCurrent {
+			return c, true
+		}
+	}
+	return Credential{}, false
+}
+
+// SealRecord seals a client's record, bound to the object's UID: a status copied
+// from another client, or from an earlier one of the same name, fails.
+func (p *Pepper) SealRecord(uid, clientID string, credentials []Credential) string {
+	return p.active.sealRecord(uid, clientID, credentials)
+}
+
+// CheckRecord checks a record's seal.
+func (p *Pepper) CheckRecord(uid string, r Record) SealState {
+	return p.check(r.Seal, func(k *pepperKey) string { return k.sealRecord(uid, r.ClientID, r.Credentials) })
+}
+
+func (k *pepperKey) sealRecord(uid, clientID string, credentials []Credential) string {
+	fields := []string{uid, clientID}
+	for _, c := range credentials {
+		fields = append(fields, c.Version.String(), string(c.Role), c.Hash.String(), unix(c.CreatedAt), unix(c.NotAfter))
+	}
+	return Hash{KeyID: k.id, Sum: mac(k.statusKey, fields...)}.String()
+}
+
+// SecretIdentity is what a Secret's seal binds a secret to.
+type SecretIdentity struct {
+	UID       string // of the M2MClient
+	Namespace string
+	Name      string // of the Secret
+	ClientID  string
+	Version   Version
+}
+
+// SealSecret seals a secret that is delivered in a Kubernetes Secret.
+func (p *Pepper) SealSecret(id SecretIdentity, secret string) string {
+	return p.active.sealSecret(id, secret)
+}
+
+// CheckSecret checks the seal of a delivered secret.
+func (p *Pepper) CheckSecret(id SecretIdentity, secret, seal string) SealState {
+	return p.check(seal, func(k *pepperKey) string { return k.sealSecret(id, secret) })
+}
+
+func (k *pepperKey) sealSecret(id SecretIdentity, secret string) string {
+	sum := mac(k.secretSeal, id.UID, id.Namespace, id.Name, id.ClientID, id.Version.String(), secret)
+	return Hash{KeyID: k.id, Sum: sum}.String()
+}
+
+func (p *Pepper) check(seal string, expected func(*pepperKey) string) SealState {
+	if seal == "" {
+		return SealMissing
+	}
+	parsed, err := ParseHash(seal)
+	if err != nil {
+		return SealBroken
+	}
+	k := p.key(parsed.KeyID)
+	if k == nil {
+		return SealUnknownKey
+	}
+	if !hmac.Equal([]byte(seal), []byte(expected(k))) {
+		return SealBroken
+	}
+	return SealValid
+}
+
+// unix is the resolution in which Kubernetes keeps times.
+func unix(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.Unix(), 10)
+}
