@@ -17,7 +17,9 @@ import (
 var SchemeGroupVersion = schema.GroupVersion{Group: "m2m-operator.dev", Version: "v1alpha1"}
 
 // AddToScheme registers these kinds.
-var AddToScheme = runtime.NewSchemeBuilder(addKnownTypes).AddToScheme
+var AddToScheme = schemeBuilder.AddToScheme
+
+var schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 
 func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(SchemeGroupVersion,

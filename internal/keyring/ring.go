@@ -23,15 +23,17 @@ type Ring struct {
 	Keys []Key // in the order in which they were made
 }
 
-// Active returns the key that signs at an instant: the last one to have become active.
+// Active returns the key that signs at an instant: the last one to have become
+// active. The first of a ring counts as active from the start, so that a clock
+// that runs behind its maker's has a key to sign with.
 func (r Ring) Active(now time.Time) (Key, bool) {
 	var active Key
-	for _, k := range r.Keys {
-		if !k.ActiveFrom.After(now) && (active.Signer == nil || !k.ActiveFrom.Before(active.ActiveFrom)) {
+	for i, k := range r.Keys {
+		if i == 0 || !k.ActiveFrom.After(now) && !k.ActiveFrom.Before(active.ActiveFrom) {
 			active = k
 		}
 	}
-	return active, active.Signer != nil
+	return active, len(r.Keys) > 0
 }
 
 // Ensure adds a key where none of the ring signs with the algorithm at an

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/controllers"
+)
+
+func newControllerCommand(c *common) *cobra.Command {
+	o := controllers.Options{Default: controllers.DefaultIssuer{Environment: v1alpha1.EnvironmentLive}}
+	environment := string(o.Default.Environment)
+	cmd := &cobra.Command{
+		Use:   "controller",
+		Short: "Give M2MClients their credentials and issuers their signing keys",
+		Long: `The controller gives each M2MClient its credential, each ClusterM2MIssuer its
+signing key, and keeps their Secrets as they should be. Of several replicas one
+leads.
+
+On the first start of all it makes the pepper, with which every credential is
+checked, and the ClusterM2MIssuer "default". Back up the Secrets that it makes in
+its namespace: they can't be made again.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Namespace, o.Default.Environment = c.namespace, v1alpha1.Environment(environment)
+			if err := checkDefaultIssuer(o.Default); err != nil {
+				return err
+			}
+			config, err := c.restConfig()
+			if err != nil {
+				return err
+			}
+			config.UserAgent = "m2m-operator-controller/" + version
+			mgr, err := controllers.NewManager(cmd.Context(), config, o)
+			if err != nil {
+				return err
+			}
+			return mgr.Start(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Default.URL, "default-issuer-url", "", "`URL` of the ClusterM2MIssuer \"default\", made once, on the first start of all: where clients and verifiers reach the server; empty makes none")
+	flags.StringVar(&environment, "default-issuer-environment", environment, "`environment` of the ClusterM2MIssuer \"default\": Live or Test")
+	flags.IntVar(&o.Workers, "workers", 16, "how many M2MClients are reconciled at one time")
+	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one replica lead; without it, run one replica only")
+	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", "127.0.0.1:9090", "`address` of /metrics; 0 serves none")
+	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz; 0 serves none")
+	return cmd
+}
+
+func checkDefaultIssuer(d controllers.DefaultIssuer) error {
+	if d.Environment != v1alpha1.EnvironmentLive && d.Environment != v1alpha1.EnvironmentTest {
+		return fmt.Errorf("--default-issuer-environment: %q is not Live or Test", d.Environment)
+	}
+	if d.URL == "" {
+		return nil
+	}
+	if u, err := url.Parse(d.URL); err != nil || u.Host == "" || u.Path != "" {
+		return fmt.Errorf("--default-issuer-url: %q is not a URL of scheme and host, such as https://auth.example.com", d.URL)
+	}
+	return nil
+}

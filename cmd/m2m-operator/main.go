@@ -1,0 +1,77 @@
+// m2m-operator is machine-to-machine authentication that lives in a Kubernetes
+// cluster. One binary has all roles; each runs as its own ServiceAccount.
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+)
+
+// version is set when the binary is built.
+var version = "dev"
+
+func main() {
+	if err := newCommand().ExecuteContext(ctrl.SetupSignalHandler()); err != nil {
+		fmt.Fprintln(os.Stderr, "m2m-operator:", err)
+		os.Exit(1)
+	}
+}
+
+// common are the flags that all roles have.
+type common struct {
+	kubeconfig string
+	namespace  string
+	logLevel   string
+}
+
+func newCommand() *cobra.Command {
+	var c common
+	root := &cobra.Command{
+		Use:   "m2m-operator",
+		Short: "Machine-to-machine authentication that lives in a Kubernetes cluster",
+		Long: `m2m-operator gives each M2MClient of the cluster a credential in a Secret, and
+exchanges credentials for short-lived JWTs (OAuth 2.0 client credentials).
+
+Its roles run side by side, each as its own ServiceAccount: "controller" (one
+leader at a time) and "server" (any number of replicas).`,
+		Version:           version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return c.setUpLogging() },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig `file`; without it $KUBECONFIG, the cluster that this pod runs in, or ~/.kube/config")
+	flags.StringVar(&c.namespace, "namespace", "m2m-system", "the operator's own `namespace`, which holds the pepper and the signing keys")
+	flags.StringVar(&c.logLevel, "log-level", "info", "how much is logged: debug, info, warn or error")
+	root.AddCommand(newControllerCommand(&c), newServerCommand(&c))
+	return root
+}
+
+// setUpLogging sends all logs, of libraries too, to stderr as JSON lines.
+func (c *common) setUpLogging() error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return fmt.Errorf("--log-level: %q is not debug, info, warn or error", c.logLevel)
+	}
+	handler := slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})
+	slog.SetDefault(slog.New(handler))
+	klog.SetSlogLogger(slog.Default())
+	ctrl.SetLogger(logr.FromSlogHandler(handler))
+	return nil
+}
+
+func (c *common) restConfig() (*rest.Config, error) {
+	if c.kubeconfig != "" {
+		return clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	}
+	return config.GetConfig()
+}

@@ -1,0 +1,112 @@
+package controllers
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+)
+
+// verdict is what the conditions will say, by the rules of kstatus.
+type verdict struct {
+	ready   bool
+	other   string // Stalled or Reconciling, where not ready
+	reason  string
+	message string
+}
+
+func ready(reason, message string) verdict { return verdict{true, "", reason, message} }
+
+// stalled waits for a person.
+func stalled(reason, message string) verdict {
+	return verdict{false, v1alpha1.ConditionStalled, reason, message}
+}
+
+// waiting waits for something that comes by itself.
+func waiting(reason, message string) verdict {
+	return verdict{false, v1alpha1.ConditionReconciling, reason, message}
+}
+
+// conditions returns the conditions that follow from a verdict. Those of other
+// writers are not touched: server-side apply keeps them.
+func (v verdict) conditions(was []metav1.Condition, generation int64, now metav1.Time) []metav1.Condition {
+	next := []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}}
+	if v.ready {
+		next[0].Status = metav1.ConditionTrue
+	} else {
+		next = append(next, metav1.Condition{Type: v.other, Status: metav1.ConditionTrue})
+	}
+	for i := range next {
+		next[i].Reason, next[i].Message = v.reason, v.message
+		next[i].ObservedGeneration = generation
+		next[i].LastTransitionTime = metav1.NewTime(now.UTC().Truncate(time.Second))
+		if old := meta.FindStatusCondition(was, next[i].Type); old != nil && old.Status == next[i].Status {
+			next[i].LastTransitionTime = old.LastTransitionTime
+		}
+	}
+	for _, c := range was {
+		if !ownCondition(c.Type) {
+			next = append(next, c)
+		}
+	}
+	return next
+}
+
+// byType orders conditions: the order in which the API server merges those of
+// several writers is not ours to choose, and no difference.
+func byType(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) }
+
+func ownCondition(conditionType string) bool {
+	return conditionType == v1alpha1.ConditionReady ||
+		conditionType == v1alpha1.ConditionStalled ||
+		conditionType == v1alpha1.ConditionReconciling
+}
+
+// conditionConfigurations is what the operator applies: its own conditions.
+func conditionConfigurations(conditions []metav1.Condition) []*metaac.ConditionApplyConfiguration {
+	var applied []*metaac.ConditionApplyConfiguration
+	for _, c := range conditions {
+		if ownCondition(c.Type) {
+			applied = append(applied, metaac.Condition().
+				WithType(c.Type).
+				WithStatus(c.Status).
+				WithReason(c.Reason).
+				WithMessage(c.Message).
+				WithObservedGeneration(c.ObservedGeneration).
+				WithLastTransitionTime(c.LastTransitionTime))
+		}
+	}
+	return applied
+}
+
+// setText sets a field that is left out where it is empty.
+func setText[T any](text string, set func(string) T) {
+	if text != "" {
+		set(text)
+	}
+}
+
+// retryError asks for another reconciliation, and is no fault.
+type retryError struct{ reason string }
+
+func (e *retryError) Error() string { return e.reason }
+
+// retryDelay is how soon a write that lost a race is tried again; the change that
+// won it usually brings the next reconciliation sooner.
+const retryDelay = 100 * time.Millisecond
+
+// requeueOnConflict keeps lost races out of the error log.
+func requeueOnConflict(err error) (ctrl.Result, error) {
+	var retry *retryError
+	if apierrors.IsConflict(err) || errors.As(err, &retry) {
+		return ctrl.Result{RequeueAfter: retryDelay}, nil
+	}
+	return ctrl.Result{}, err
+}

@@ -1,0 +1,223 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/credential"
+)
+
+// PepperSecret is the Secret, in the operator's namespace, that holds the pepper.
+const PepperSecret = "m2m-operator-pepper"
+
+// Installation is what exists once for all clients: the pepper, and the issuer
+// `default` that is made with it.
+type Installation struct {
+	Client    client.Client // reads from the cache
+	Live      client.Reader // reads from the API server
+	Events    events.EventRecorder
+	Now       func() time.Time
+	Rand      io.Reader
+	Namespace string // of the operator
+	Default   DefaultIssuer
+
+	mu     sync.Mutex
+	loaded loadedPepper
+	lost   lostPepper
+}
+
+// DefaultIssuer is what the issuer `default` will be. With no URL none is made.
+type DefaultIssuer struct {
+	URL         string
+	Environment v1alpha1.Environment
+}
+
+// loadedPepper saves deriving the keys again for each client.
+type loadedPepper struct {
+	resourceVersion string
+	pepper          *credential.Pepper
+}
+
+// lostPepper saves asking the API server again for each client of a lost pepper.
+type lostPepper struct {
+	err   *LostError
+	until time.Time
+}
+
+// lostPepperRecheck is how long an answer about a lost pepper is believed; a
+// pepper that comes back is seen at once.
+const lostPepperRecheck = 10 * time.Second
+
+// LostError says that keys which credentials depend on are gone or damaged. They
+// are never silently made anew: that would cut off every client.
+type LostError struct{ message string }
+
+func (e *LostError) Error() string { return e.message }
+
+// +kubebuilder:rbac:groups=m2m-operator.dev,resources=clusterm2missuers,verbs=create
+
+// Start makes the pepper and the issuer `default` on the first start of all. It
+// implements manager.Runnable; only the leader runs it.
+func (i *Installation) Start(ctx context.Context) error {
+	backoff := wait.Backoff{Duration: time.Second, Factor: 2, Cap: time.Minute, Steps: 1 << 30}
+	_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {
+		_, err := i.Pepper(ctx)
+		var lost *LostError
+		switch {
+		case errors.As(err, &lost):
+			log.FromContext(ctx).Error(err, "No credential can be issued or checked")
+			return true, nil
+		case err != nil:
+			log.FromContext(ctx).Error(err, "Can't set up the installation yet")
+			return false, nil
+		}
+		return true, nil
+	})
+	<-ctx.Done()
+	return nil
+}
+
+// Pepper returns the installation's pepper. It makes one where there is none and
+// no credential depends on it; a [LostError] says that one is missing or damaged.
+func (i *Installation) Pepper(ctx context.Context) (*credential.Pepper, error) {
+	secret := &corev1.Secret{}
+	err := i.Client.Get(ctx, i.pepperKey(), secret)
+	if apierrors.IsNotFound(err) {
+		secret, err = i.missingPepper(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.loaded.pepper != nil && i.loaded.resourceVersion == secret.ResourceVersion {
+		return i.loaded.pepper, nil
+	}
+	pepper, err := credential.ParsePepper(secret.Data)
+	if err != nil {
+		return nil, &LostError{fmt.Sprintf("Secret %s, which every credential is checked with, is damaged (%v): restore it from a backup", i.pepperKey(), err)}
+	}
+	i.loaded = loadedPepper{secret.ResourceVersion, pepper}
+	return pepper, nil
+}
+
+// missingPepper handles a pepper that the cache doesn't have. The API server has
+// the last word.
+func (i *Installation) missingPepper(ctx context.Context) (*corev1.Secret, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.Now().Before(i.lost.until) {
+		return nil, i.lost.err
+	}
+	secret := &corev1.Secret{}
+	err := i.Live.Get(ctx, i.pepperKey(), secret)
+	if err == nil || !apierrors.IsNotFound(err) {
+		return secret, err
+	}
+	holder, err := i.credentialHolder(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if holder != "" {
+		i.lost.err = &LostError{fmt.Sprintf(
+			"Secret %s, which every credential is checked with, is gone, and clients such as %s have credentials: restore it from a backup; without one, delete those M2MClients and apply them again",
+			i.pepperKey(), holder)}
+		i.lost.until = i.Now().Add(lostPepperRecheck)
+		return nil, i.lost.err
+	}
+	// The issuer comes first: the pepper marks an installation as made, and an issuer
+	// that a person deletes later doesn't come back.
+	if err := i.createDefaultIssuer(ctx); err != nil {
+		return nil, err
+	}
+	return i.createPepper(ctx)
+}
+
+// credentialHolder names a client that has a credential, if there is one. Asked
+// of the API server: on this answer all credentials depend.
+func (i *Installation) credentialHolder(ctx context.Context) (string, error) {
+	const page = 500
+	clients := &v1alpha1.M2MClientList{}
+	for {
+		if err := i.Live.List(ctx, clients, client.Limit(page), client.Continue(clients.Continue)); err != nil {
+			return "", fmt.Errorf("looking for clients that have credentials: %w", err)
+		}
+		for n := range clients.Items {
+			if c := &clients.Items[n]; c.Status.Seal != "" || len(c.Status.Credentials) > 0 {
+				return c.Namespace + "/" + c.Name, nil
+			}
+		}
+		if clients.Continue == "" {
+			return "", nil
+		}
+	}
+}
+
+func (i *Installation) createPepper(ctx context.Context) (*corev1.Secret, error) {
+	pepper, err := credential.NewPepper(i.Rand)
+	if err != nil {
+		return nil, err
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: i.Namespace,
+			Name:      PepperSecret,
+			Labels:    map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy},
+		},
+		Data: pepper.Data(),
+	}
+	if err := i.Client.Create(ctx, secret); err != nil {
+		return nil, fmt.Errorf("creating the pepper, Secret %s: %w", i.pepperKey(), err)
+	}
+	log.FromContext(ctx).Info("Made the pepper; back it up with the signing keys", "secret", i.pepperKey())
+	i.Events.Eventf(secret, nil, corev1.EventTypeNormal, "PepperCreated", "Create", "every credential is checked with this Secret: back it up")
+	return secret, nil
+}
+
+func (i *Installation) createDefaultIssuer(ctx context.Context) error {
+	if i.Default.URL == "" {
+		return nil
+	}
+	uuid, err := credential.NewUUID(i.Rand)
+	if err != nil {
+		return err
+	}
+	projectID := "project-live-" + uuid
+	if i.Default.Environment == v1alpha1.EnvironmentTest {
+		projectID = "project-test-" + uuid
+	}
+	issuer := &v1alpha1.ClusterM2MIssuer{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultIssuer},
+		Spec: v1alpha1.ClusterM2MIssuerSpec{
+			URL:         i.Default.URL,
+			ProjectID:   projectID,
+			Environment: i.Default.Environment,
+		},
+	}
+	err = i.Client.Create(ctx, issuer)
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("creating ClusterM2MIssuer %q: %w", v1alpha1.DefaultIssuer, err)
+	}
+	log.FromContext(ctx).Info("Made the default issuer", "url", i.Default.URL, "projectID", projectID)
+	return nil
+}
+
+func (i *Installation) pepperKey() client.ObjectKey {
+	return client.ObjectKey{Namespace: i.Namespace, Name: PepperSecret}
+}

@@ -1,0 +1,121 @@
+package controllers
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/credential"
+)
+
+// Options are what an operator chooses when the controller is started.
+type Options struct {
+	Namespace      string // of the operator
+	Default        DefaultIssuer
+	Workers        int
+	LeaderElection bool
+	MetricsAddress string // "0": none
+	ProbeAddress   string // "0": none
+}
+
+// NewManager builds the controller role, ready to start.
+func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manager, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the API server's priority and fairness is the limit
+	readOwnWrites := true
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme,
+		Cache:  CacheOptions(),
+		// A reconciliation that follows a write sees it, so none acts on the state before.
+		Client:                        client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: &readOwnWrites}},
+		LeaderElection:                o.LeaderElection,
+		LeaderElectionID:              "m2m-operator-controller",
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddress},
+		HealthProbeBindAddress:        o.ProbeAddress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return mgr, setup(ctx, mgr, o)
+}
+
+func setup(ctx context.Context, mgr ctrl.Manager, o Options) error {
+	recorder := newMeasuredRecorder(mgr.GetEventRecorder("m2m-operator"))
+	installation := &Installation{
+		Client:    mgr.GetClient(),
+		Live:      mgr.GetAPIReader(),
+		Events:    recorder,
+		Now:       time.Now,
+		Rand:      rand.Reader,
+		Namespace: o.Namespace,
+		Default:   o.Default,
+	}
+	issuers := &IssuerReconciler{
+		Client:       mgr.GetClient(),
+		Live:         mgr.GetAPIReader(),
+		Installation: installation,
+		Events:       recorder,
+		Now:          time.Now,
+		Rand:         rand.Reader,
+	}
+	clients := &ClientReconciler{
+		Client:       mgr.GetClient(),
+		Live:         mgr.GetAPIReader(),
+		Installation: installation,
+		Events:       recorder,
+		Now:          time.Now,
+		Rand:         rand.Reader,
+		Overlap:      credential.DefaultOverlap,
+	}
+	for _, step := range []func() error{
+		func() error { return SetupIndexes(ctx, mgr.GetFieldIndexer()) },
+		func() error { return mgr.Add(installation) },
+		func() error { return issuers.SetupWithManager(mgr) },
+		func() error { return clients.SetupWithManager(mgr, o.Workers) },
+		func() error { return mgr.AddHealthzCheck("ping", healthz.Ping) },
+		func() error { return mgr.AddReadyzCheck("caches", cachesSynced(mgr)) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cachesSynced makes a replica ready when it could take over at once.
+func cachesSynced(mgr ctrl.Manager) healthz.Checker {
+	kinds := []client.Object{&v1alpha1.M2MClient{}, &v1alpha1.ClusterM2MIssuer{}, &corev1.Secret{}}
+	return func(r *http.Request) error {
+		for _, kind := range kinds {
+			informer, err := mgr.GetCache().GetInformer(r.Context(), kind, cache.BlockUntilSynced(false))
+			if err != nil {
+				return err
+			}
+			if !informer.HasSynced() {
+				return fmt.Errorf("the watch of %T has not synced yet", kind)
+			}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,248 @@
+package controllers
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/credential"
+)
+
+// annotationTemplate lists, on a Secret, the labels and annotations that came from
+// the client's template, so that one that leaves the template leaves the Secret,
+// while those that others put there stay.
+const annotationTemplate = "m2m-operator.dev/template"
+
+// secretName returns the name of a client's Secret.
+func secretName(client *v1alpha1.M2MClient) string {
+	if client.Spec.Secret != nil && client.Spec.Secret.Name != "" {
+		return client.Spec.Secret.Name
+	}
+	return client.Name
+}
+
+func deletionPolicy(client *v1alpha1.M2MClient) v1alpha1.DeletionPolicy {
+	if client.Spec.Secret != nil && client.Spec.Secret.DeletionPolicy != "" {
+		return client.Spec.Secret.DeletionPolicy
+	}
+	return v1alpha1.DeletionDelete
+}
+
+// observe classifies what stands where a client's Secret should be.
+func observe(client *v1alpha1.M2MClient, secret *corev1.Secret, pepper *credential.Pepper) credential.ObservedSecret {
+	if secret == nil {
+		return credential.ObservedSecret{State: credential.SecretAbsent}
+	}
+	if !belongsTo(secret, client) {
+		return credential.ObservedSecret{State: credential.SecretForeign}
+	}
+	version, err := credential.ParseVersion(secret.Annotations[v1alpha1.AnnotationVersion])
+	if err != nil {
+		return credential.ObservedSecret{State: credential.SecretAltered}
+	}
+	identity := credential.SecretIdentity{
+		UID:       string(client.UID),
+		Namespace: secret.Namespace,
+		Name:      secret.Name,
+		ClientID:  secret.Annotations[v1alpha1.AnnotationClientID],
+		Version:   version,
+	}
+	observed := credential.ObservedSecret{State: credential.SecretAltered, ClientID: identity.ClientID, Version: version}
+	// Whatever key holds it: the seal says which value is the secret, so that keys
+	// can be renamed.
+	for _, value := range secret.Data {
+		switch pepper.CheckSecret(identity, string(value), secret.Annotations[v1alpha1.AnnotationSeal]) {
+		case credential.SealValid:
+			observed.State, observed.Value = credential.SecretSealed, string(value)
+			return observed
+		case credential.SealUnknownKey:
+			observed.State = credential.SecretUnknownKey
+		}
+	}
+	return observed
+}
+
+// belongsTo tells whether the operator made the Secret for this client. A Secret
+// that outlives its client (Retain) has no owner, so an annotation names it too.
+func belongsTo(secret *corev1.Secret, client *v1alpha1.M2MClient) bool {
+	if uid, ok := secret.Annotations[v1alpha1.AnnotationClientUID]; ok {
+		return uid == string(client.UID)
+	}
+	return metav1.IsControlledBy(secret, client)
+}
+
+// delivery is all that a client's Secret says.
+type delivery struct {
+	clientID string
+	material credential.Material
+	tokenURL string
+	issuer   string
+	jwksURL  string
+	scopes   []string
+}
+
+// renderSecret returns the Secret as it should be. What others added to the
+// metadata of an existing one is kept; data is the operator's alone.
+func renderSecret(client *v1alpha1.M2MClient, existing *corev1.Secret, d delivery, pepper *credential.Pepper) (*corev1.Secret, error) {
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: client.Namespace, Name: secretName(client)},
+		Type:       corev1.SecretTypeOpaque,
+	}
+	if existing != nil {
+		secret = existing.DeepCopy()
+	}
+	var err error
+	if secret.Data, err = renderData(client, d); err != nil {
+		return nil, err
+	}
+	renderMetadata(client, secret, d, pepper)
+	renderOwner(client, secret)
+	return secret, nil
+}
+
+func renderData(client *v1alpha1.M2MClient, d delivery) (map[string][]byte, error) {
+	template := secretTemplate(client)
+	keys := v1alpha1.SecretKeys{}
+	if template.Keys != nil {
+		keys = *template.Keys
+	}
+	standard := []struct {
+		name  string
+		key   v1alpha1.SecretKey
+		value string
+	}{
+		{"client_id", keys.ClientID, d.clientID},
+		{"client_secret", keys.ClientSecret, d.material.Value},
+		{"token_url", keys.TokenURL, d.tokenURL},
+		{"issuer", keys.Issuer, d.issuer},
+		{"jwks_url", keys.JWKSURL, d.jwksURL},
+		{"scopes", keys.Scopes, strings.Join(d.scopes, " ")},
+	}
+	data := map[string][]byte{}
+	values := map[string]string{}
+	for _, s := range standard {
+		values[s.name] = s.value
+		data[cmp.Or(string(s.key), s.name)] = []byte(s.value)
+	}
+	for _, key := range slices.Sorted(maps.Keys(template.Data)) {
+		text, err := compose(string(template.Data[key]), values)
+		if err != nil {
+			return nil, fmt.Errorf("spec.secret.template.data[%q]: %w", key, err)
+		}
+		data[key] = []byte(text)
+	}
+	return data, nil
+}
+
+func renderMetadata(client *v1alpha1.M2MClient, secret *corev1.Secret, d delivery, pepper *credential.Pepper) {
+	labels, annotations := maps.Clone(secret.Labels), maps.Clone(secret.Annotations)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	dropTemplated(labels, annotations)
+	applyTemplate(secretTemplate(client).Metadata, labels, annotations)
+	labels[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
+	labels[v1alpha1.LabelClient] = client.Name
+	annotations[v1alpha1.AnnotationClientUID] = string(client.UID)
+	annotations[v1alpha1.AnnotationClientID] = d.clientID
+	annotations[v1alpha1.AnnotationVersion] = d.material.Version.String()
+	identity := credential.SecretIdentity{
+		UID:       string(client.UID),
+		Namespace: secret.Namespace,
+		Name:      secret.Name,
+		ClientID:  d.clientID,
+		Version:   d.material.Version,
+	}
+	// A seal that holds is kept, though an older pepper key made it: a new one
+	// would be a write for nothing.
+	if pepper.CheckSecret(identity, d.material.Value, annotations[v1alpha1.AnnotationSeal]) != credential.SealValid {
+		annotations[v1alpha1.AnnotationSeal] = pepper.SealSecret(identity, d.material.Value)
+	}
+	secret.Labels, secret.Annotations = labels, annotations
+}
+
+// templated is the content of annotationTemplate.
+type templated struct {
+	Labels      []string `json:"labels,omitempty"`
+	Annotations []string `json:"annotations,omitempty"`
+}
+
+// dropTemplated removes what an earlier template added. Someone may have edited
+// the list: the operator's own keys are set afterwards, and anything else that it
+// names is metadata that they could have removed themselves.
+func dropTemplated(labels, annotations map[string]string) {
+	var added templated
+	if json.Unmarshal([]byte(annotations[annotationTemplate]), &added) != nil {
+		added = templated{}
+	}
+	for _, key := range added.Labels {
+		delete(labels, key)
+	}
+	for _, key := range added.Annotations {
+		if !strings.HasPrefix(key, "m2m-operator.dev/") {
+			delete(annotations, key)
+		}
+	}
+	delete(annotations, annotationTemplate)
+}
+
+func applyTemplate(metadata *v1alpha1.SecretMetadata, labels, annotations map[string]string) {
+	if metadata == nil || len(metadata.Labels)+len(metadata.Annotations) == 0 {
+		return
+	}
+	added := templated{
+		Labels:      slices.Sorted(maps.Keys(metadata.Labels)),
+		Annotations: slices.Sorted(maps.Keys(metadata.Annotations)),
+	}
+	for key, value := range metadata.Labels {
+		labels[key] = string(value)
+	}
+	for key, value := range metadata.Annotations {
+		annotations[key] = string(value)
+	}
+	list, _ := json.Marshal(added) // strings always encode
+	annotations[annotationTemplate] = string(list)
+}
+
+// renderOwner makes garbage collection remove the Secret with its client, or,
+// with Retain, not. Other owners are left alone.
+func renderOwner(client *v1alpha1.M2MClient, secret *corev1.Secret) {
+	owners := slices.DeleteFunc(slices.Clone(secret.OwnerReferences), func(o metav1.OwnerReference) bool { return o.UID == client.UID })
+	if deletionPolicy(client) == v1alpha1.DeletionDelete {
+		isController := true
+		owners = append(owners, metav1.OwnerReference{
+			APIVersion: v1alpha1.SchemeGroupVersion.String(),
+			Kind:       "M2MClient",
+			Name:       client.Name,
+			UID:        client.UID,
+			Controller: &isController,
+		})
+	}
+	secret.OwnerReferences = owners
+}
+
+func secretTemplate(client *v1alpha1.M2MClient) v1alpha1.SecretTemplate {
+	if client.Spec.Secret == nil || client.Spec.Secret.Template == nil {
+		return v1alpha1.SecretTemplate{}
+	}
+	return *client.Spec.Secret.Template
+}
+
+// sameSecret tells whether an update would change nothing.
+func sameSecret(a, b *corev1.Secret) bool {
+	return equality.Semantic.DeepEqual(a.Data, b.Data) &&
+		equality.Semantic.DeepEqual(a.Labels, b.Labels) &&
+		equality.Semantic.DeepEqual(a.Annotations, b.Annotations) &&
+		equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences)
+}

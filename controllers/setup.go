@@ -1,0 +1,144 @@
+package controllers
+
+import (
+	"context"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+)
+
+// Indexes of the cache.
+const (
+	indexIssuer     = "issuer"     // M2MClients by the name of their issuer
+	indexSecretName = "secretName" // M2MClients by the name of their Secret
+)
+
+// CacheOptions keep the cache small: of all Secrets only the operator's own, and
+// of no object the managed fields.
+func CacheOptions() cache.Options {
+	ours := labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject:         map[client.Object]cache.ByObject{&corev1.Secret{}: {Label: ours}},
+	}
+}
+
+// SetupIndexes adds to the cache what the reconcilers look up.
+func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	err := indexer.IndexField(ctx, &v1alpha1.M2MClient{}, indexIssuer, func(o client.Object) []string {
+		return []string{issuerName(o.(*v1alpha1.M2MClient))}
+	})
+	if err != nil {
+		return err
+	}
+	return indexer.IndexField(ctx, &v1alpha1.M2MClient{}, indexSecretName, func(o client.Object) []string {
+		return []string{secretName(o.(*v1alpha1.M2MClient))}
+	})
+}
+
+// SetupWithManager registers the reconciler. workers is how many clients are
+// reconciled at one time.
+func (r *ClientReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("m2mclient").
+		For(&v1alpha1.M2MClient{}).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfSecret)).
+		Watches(&v1alpha1.ClusterM2MIssuer{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfIssuer), builder.WithPredicates(issuerChanged())).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		Complete(r)
+}
+
+// clientsOfSecret wakes the client that owns a Secret and those that wait for its
+// name; the pepper wakes them all.
+func (r *ClientReconciler) clientsOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {
+	if client.ObjectKeyFromObject(secret) == r.Installation.pepperKey() {
+		return r.requests(ctx)
+	}
+	return r.requests(ctx, client.InNamespace(secret.GetNamespace()), client.MatchingFields{indexSecretName: secret.GetName()})
+}
+
+func (r *ClientReconciler) clientsOfIssuer(ctx context.Context, issuer client.Object) []reconcile.Request {
+	return r.requests(ctx, client.MatchingFields{indexIssuer: issuer.GetName()})
+}
+
+func (r *ClientReconciler) requests(ctx context.Context, opts ...client.ListOption) []reconcile.Request {
+	clients := &v1alpha1.M2MClientList{}
+	// An event handler must not wait for the writes of the workers that it feeds.
+	opts = append(opts, client.DisableReadYourWritesConsistency, client.UnsafeDisableDeepCopy)
+	if err := r.Client.List(ctx, clients, opts...); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Can't list the clients to look at again")
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(clients.Items))
+	for i := range clients.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&clients.Items[i])})
+	}
+	return requests
+}
+
+// issuerChanged lets through what matters to clients: the spec, and readiness.
+func issuerChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, after := e.ObjectOld.(*v1alpha1.ClusterM2MIssuer), e.ObjectNew.(*v1alpha1.ClusterM2MIssuer)
+		return before.Generation != after.Generation ||
+			meta.IsStatusConditionTrue(before.Status.Conditions, v1alpha1.ConditionReady) !=
+				meta.IsStatusConditionTrue(after.Status.Conditions, v1alpha1.ConditionReady) ||
+			!after.DeletionTimestamp.IsZero()
+	}}
+}
+
+// SetupWithManager registers the reconciler.
+func (r *IssuerReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("clusterm2missuer").
+		For(&v1alpha1.ClusterM2MIssuer{}).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.issuersOfSecret)).
+		Watches(&v1alpha1.ClusterM2MIssuer{}, handler.EnqueueRequestsFromMapFunc(r.rivals), builder.WithPredicates(comesOrGoes())).
+		Complete(r)
+}
+
+// issuersOfSecret wakes the issuer that the keys belong to; the pepper wakes all.
+func (r *IssuerReconciler) issuersOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {
+	if secret.GetNamespace() != r.Installation.Namespace {
+		return nil
+	}
+	if secret.GetName() == PepperSecret {
+		return r.rivals(ctx, nil)
+	}
+	name, ok := strings.CutPrefix(secret.GetName(), signingKeysPrefix)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
+}
+
+// rivals wakes all issuers: one that comes or goes may decide a conflict.
+func (r *IssuerReconciler) rivals(ctx context.Context, _ client.Object) []reconcile.Request {
+	issuers := &v1alpha1.ClusterM2MIssuerList{}
+	if err := r.Client.List(ctx, issuers, client.DisableReadYourWritesConsistency); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Can't list the issuers to look at again")
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range issuers.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&issuers.Items[i])})
+	}
+	return requests
+}
+
+func comesOrGoes() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
+}

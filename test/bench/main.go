@@ -1,0 +1,42 @@
+// Command bench measures the product. `go run ./test/bench` lists what it can measure.
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+)
+
+// benchmark is one of the measurements; it prints its result.
+type benchmark struct {
+	about string
+	run   func(args []string) error
+}
+
+var benchmarks = map[string]benchmark{
+	"token": {"tokens per CPU-second of the token endpoint, against a floor server", runToken},
+}
+
+func main() {
+	if err := dispatch(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func dispatch(args []string) error {
+	if len(args) > 0 && args[0] == serveArg {
+		return serve(args[1:]) // this process is one of the servers measured
+	}
+	if len(args) > 0 {
+		if b, ok := benchmarks[args[0]]; ok {
+			return b.run(args[1:])
+		}
+	}
+	fmt.Fprintln(os.Stderr, "usage: go run ./test/bench <benchmark> [flags]")
+	for _, name := range slices.Sorted(maps.Keys(benchmarks)) {
+		fmt.Fprintf(os.Stderr, "  %-8s %s\n", name, benchmarks[name].about)
+	}
+	return fmt.Errorf("no benchmark chosen")
+}

@@ -1,0 +1,152 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/keyutil"
+
+	"github.com/m2m-operator/m2m-operator/test/process"
+)
+
+const loopback = "127.0.0.1"
+
+// startEtcd returns the URL of etcd.
+func (c *Cluster) startEtcd(ctx context.Context) (string, error) {
+	address, err := FreeAddress()
+	if err != nil {
+		return "", err
+	}
+	url := "http://" + address
+	etcd, err := c.run("etcd",
+		"--data-dir="+c.path("etcd"),
+		"--listen-client-urls="+url,
+		"--advertise-client-urls="+url,
+		"--listen-peer-urls=http://"+loopback+":0", // it has no peers
+		"--unsafe-no-fsync",                        // nothing here is to be kept
+		"--log-level=warn",
+	)
+	if err != nil {
+		return "", err
+	}
+	return url, waitUntilOK(ctx, etcd, http.DefaultClient, url+"/health")
+}
+
+func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, args []string) error {
+	key, err := keyutil.MakeEllipticPrivateKeyPEM()
+	if err != nil {
+		return err
+	}
+	if err := keyutil.WriteKey(c.serviceAccountKey(), key); err != nil {
+		return err
+	}
+	if err := c.users.write(c.path("tokens.csv")); err != nil {
+		return err
+	}
+	if c.address, err = FreeAddress(); err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(c.address)
+	if err != nil {
+		return err
+	}
+	server, err := c.run("kube-apiserver", append([]string{
+		"--etcd-servers=" + etcdURL,
+		"--bind-address=" + loopback,
+		"--advertise-address=" + loopback,
+		"--secure-port=" + port,
+		"--endpoint-reconciler-type=none", // a loopback address is no endpoint
+		"--cert-dir=" + c.path("serving"), // it makes its own certificate there
+		"--authorization-mode=RBAC",
+		"--token-auth-file=" + c.path("tokens.csv"),
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + c.serviceAccountKey(),
+		"--service-account-signing-key-file=" + c.serviceAccountKey(),
+		"--service-cluster-ip-range=10.0.0.0/24",
+	}, args...)...)
+	if err != nil {
+		return err
+	}
+	if c.ca, err = waitForFile(ctx, server, c.path("serving/apiserver.crt")); err != nil {
+		return err
+	}
+	client, err := rest.HTTPClientFor(c.Config())
+	if err != nil {
+		return err
+	}
+	return waitUntilOK(ctx, server, client, "https://"+c.address+"/readyz")
+}
+
+func (c *Cluster) startControllerManager() error {
+	kubeconfig := c.path("kube-controller-manager.kubeconfig")
+	if err := os.WriteFile(kubeconfig, c.kubeconfig(c.users.controllerManager), 0o600); err != nil {
+		return err
+	}
+	_, err := c.run("kube-controller-manager",
+		"--kubeconfig="+kubeconfig,
+		"--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller",
+		"--service-account-private-key-file="+c.serviceAccountKey(),
+		"--use-service-account-credentials", // each controller has a role of its own
+		"--root-ca-file="+c.path("serving/apiserver.crt"),
+		"--leader-elect=false",
+		"--secure-port=0",
+	)
+	return err
+}
+
+// serviceAccountKey signs the tokens of ServiceAccounts.
+func (c *Cluster) serviceAccountKey() string { return c.path("service-account.key") }
+
+// FreeAddress returns a loopback address that nothing listens on.
+func FreeAddress() (string, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(0)))
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+func waitUntilOK(ctx context.Context, p *process.Process, client *http.Client, url string) error {
+	return waitFor(ctx, p, func() error {
+		response, err := client.Get(url)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answers %s", url, response.Status)
+		}
+		return nil
+	})
+}
+
+func waitForFile(ctx context.Context, p *process.Process, file string) (content []byte, err error) {
+	err = waitFor(ctx, p, func() error {
+		content, err = os.ReadFile(file)
+		return err
+	})
+	return content, err
+}
+
+// waitFor waits until check passes, and no longer than p runs.
+func waitFor(ctx context.Context, p *process.Process, check func() error) error {
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.Done():
+			return p.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w\n%s", p.Name, err, process.LogTail(p.Log))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
