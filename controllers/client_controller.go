@@ -111,7 +111,7 @@ func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient)
 
 // issuer finds the client's issuer, or says why there is none to use.
 func (r *ClientReconciler) issuer(ctx context.Context, c *v1alpha1.M2MClient) (*v1alpha1.ClusterM2MIssuer, verdict, error) {
-	name := issuerName(c)
+	name := policy.IssuerName(&c.Spec)
 	issuer := &v1alpha1.ClusterM2MIssuer{}
 	err := r.Client.Get(ctx, client.ObjectKey{Name: name}, issuer)
 	if apierrors.IsNotFound(err) {

@@ -18,6 +18,7 @@ import (
 	ac "github.com/m2m-operator/m2m-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
+	"github.com/m2m-operator/m2m-operator/internal/policy"
 )
 
 // settled is the verdict on a client whose credential is delivered and valid.
@@ -63,7 +64,7 @@ func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M
 	s.ObservedGeneration = c.Generation
 	s.Conditions = out.verdict.conditions(s.Conditions, c.Generation, now)
 	s.Effective = &v1alpha1.EffectiveClient{
-		IssuerName:     issuerName(c),
+		IssuerName:     policy.IssuerName(&c.Spec),
 		State:          stateOf(c),
 		DeletionPolicy: deletionPolicy(c),
 	}
@@ -89,13 +90,6 @@ func stateOf(c *v1alpha1.M2MClient) v1alpha1.ClientState {
 		return v1alpha1.ClientInactive
 	}
 	return v1alpha1.ClientActive
-}
-
-func issuerName(c *v1alpha1.M2MClient) string {
-	if c.Spec.IssuerRef != nil && c.Spec.IssuerRef.Name != "" {
-		return c.Spec.IssuerRef.Name
-	}
-	return v1alpha1.DefaultIssuer
 }
 
 // statusConfiguration is the status as server-side apply wants it, fenced by the

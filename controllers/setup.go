@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/policy"
 )
 
 // Indexes of the cache.
@@ -39,7 +40,7 @@ func CacheOptions() cache.Options {
 // SetupIndexes adds to the cache what the reconcilers look up.
 func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	err := indexer.IndexField(ctx, &v1alpha1.M2MClient{}, indexIssuer, func(o client.Object) []string {
-		return []string{issuerName(o.(*v1alpha1.M2MClient))}
+		return []string{policy.IssuerName(&o.(*v1alpha1.M2MClient).Spec)}
 	})
 	if err != nil {
 		return err

@@ -1,5 +1,175 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
 
-func newServerCommand(_ *common) *cobra.Command { return &cobra.Command{Use: "server"} }
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+
+	"github.com/m2m-operator/m2m-operator/internal/registry"
+	"github.com/m2m-operator/m2m-operator/internal/token"
+	"github.com/m2m-operator/m2m-operator/internal/tokenserver"
+)
+
+// serverOptions are the flags of the server role.
+type serverOptions struct {
+	address     string
+	opsAddress  string
+	certFile    string
+	keyFile     string
+	auditFile   string
+	gracePeriod time.Duration
+}
+
+func newServerCommand(c *common) *cobra.Command {
+	var o serverOptions
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Exchange credentials for tokens and publish the keys that verify them",
+		Long: `The server is the token endpoint of all issuers (OAuth 2.0 client credentials),
+and publishes their keys (JWKS) and metadata. Every replica serves; none leads.
+
+It answers from memory, which watches of the API server keep up to date. Each
+token given or refused is one line of JSON in the audit log, never with a secret.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runServer(cmd.Context(), c, o) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.address, "bind-address", "127.0.0.1:8080", "`address` of the token endpoint")
+	flags.StringVar(&o.opsAddress, "ops-bind-address", "", "`address` of /healthz, /readyz and /metrics; empty serves them beside the token endpoint")
+	flags.StringVar(&o.certFile, "tls-cert-file", "", "`file` with the serving certificate in PEM, read again when it changes; without it plain HTTP is spoken, for loopback or behind a proxy that ends TLS")
+	flags.StringVar(&o.keyFile, "tls-key-file", "", "`file` with the serving certificate's key in PEM")
+	flags.StringVar(&o.auditFile, "audit-log", "-", "`file` that audit lines are appended to; - is the standard output")
+	flags.DurationVar(&o.gracePeriod, "shutdown-grace-period", 20*time.Second, "how long requests may take to end when the server is stopped")
+	return cmd
+}
+
+func runServer(ctx context.Context, c *common, o serverOptions) error {
+	if (o.certFile == "") != (o.keyFile == "") {
+		return errors.New("--tls-cert-file and --tls-key-file go together")
+	}
+	config, err := c.restConfig()
+	if err != nil {
+		return err
+	}
+	config.UserAgent = "m2m-operator-server/" + version
+	audit, err := openAudit(o.auditFile)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = audit.Close() }()
+	index := registry.NewIndex(slog.Default())
+	watches, err := registry.NewWatches(config, c.namespace, index)
+	if err != nil {
+		return err
+	}
+	public, ops, err := handlers(index, watches, audit)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { watches.Run(ctx); return nil })
+	if o.opsAddress == "" {
+		public = tokenserver.WithOps(public, ops)
+	} else {
+		group.Go(func() error { return serve(ctx, "ops", o.opsAddress, ops, nil, o.gracePeriod) })
+	}
+	tlsConfig, err := certificates(ctx, o)
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { return serve(ctx, "token", o.address, public, tlsConfig, o.gracePeriod) })
+	return group.Wait()
+}
+
+func handlers(index *registry.Index, watches *registry.Watches, audit io.Writer) (public, ops http.Handler, err error) {
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "m2m_clients",
+			Help: "Clients that can authenticate or are inactive.",
+		}, func() float64 { return float64(index.Clients()) }),
+	)
+	public, err = tokenserver.NewHandler(tokenserver.Config{
+		Issuers:   index,
+		Authority: token.NewAuthority(index, rand.Reader),
+		Audit:     audit,
+		Metrics:   metrics,
+		Log:       slog.Default(),
+		Now:       time.Now,
+		Random:    rand.Reader,
+	})
+	return public, tokenserver.NewOps(metrics, watches.Ready), err
+}
+
+// openAudit opens the audit log for appending.
+func openAudit(name string) (io.WriteCloser, error) {
+	if name == "-" {
+		return os.Stdout, nil
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--audit-log: %w", err)
+	}
+	return f, nil
+}
+
+// certificates watches the serving certificate; nil: plain HTTP.
+func certificates(ctx context.Context, o serverOptions) (*tls.Config, error) {
+	if o.certFile == "" {
+		return nil, nil
+	}
+	watcher, err := certwatcher.New(o.certFile, o.keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the serving certificate: %w", err)
+	}
+	go func() {
+		if err := watcher.Start(ctx); err != nil {
+			slog.Error("The serving certificate is no longer watched", "reason", err.Error())
+		}
+	}()
+	return &tls.Config{GetCertificate: watcher.GetCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}, nil
+}
+
+// serve serves until the context ends, and lets what has begun end.
+func serve(ctx context.Context, name, address string, handler http.Handler, tlsConfig *tls.Config, grace time.Duration) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listening for %s requests: %w", name, err)
+	}
+	server := tokenserver.NewServer(handler, slog.Default())
+	server.TLSConfig = tlsConfig
+	stopped := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		// The requests that it waits for outlive the context that ended.
+		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		stopped <- server.Shutdown(wait)
+	}()
+	slog.Info("Serving", "name", name, "address", listener.Addr().String(), "tls", tlsConfig != nil)
+	if tlsConfig != nil {
+		err = server.ServeTLS(listener, "", "")
+	} else {
+		err = server.Serve(listener)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving %s requests: %w", name, err)
+	}
+	return <-stopped
+}

@@ -55,6 +55,14 @@ func Resolve(client *v1alpha1.M2MClientSpec, issuer *v1alpha1.ClusterM2MIssuerSp
 	return e
 }
 
+// IssuerName returns the name of a client's issuer.
+func IssuerName(client *v1alpha1.M2MClientSpec) string {
+	if client.IssuerRef != nil && client.IssuerRef.Name != "" {
+		return client.IssuerRef.Name
+	}
+	return v1alpha1.DefaultIssuer
+}
+
 // IssuerLifetime returns the lifetime of tokens of clients that set none, and the
 // bounds for those that do.
 func IssuerLifetime(token *v1alpha1.IssuerTokenSpec) (lifetime, shortest, longest time.Duration) {
