@@ -110,15 +110,24 @@ type IssuerTokenSpec struct {
 
 	// lifetime of tokens of clients that don't set their own; 1h where it is absent.
 	// +optional
-	Lifetime *TokenLifetime `json:"lifetime,omitempty"`
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) >= duration('1m') && duration(self) <= duration('168h')",message="a token lifetime is written in hours, minutes and seconds, such as 30m or 1h30m, and lies between 1m and 168h"
+	Lifetime *metav1.Duration `json:"lifetime,omitempty"`
 
 	// minLifetime is the shortest lifetime that a client may set; 1m where it is absent.
 	// +optional
-	MinLifetime *TokenLifetime `json:"minLifetime,omitempty"`
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) >= duration('1m') && duration(self) <= duration('168h')",message="a token lifetime is written in hours, minutes and seconds, such as 30m or 1h30m, and lies between 1m and 168h"
+	MinLifetime *metav1.Duration `json:"minLifetime,omitempty"`
 
 	// maxLifetime is the longest lifetime that a client may set; 24h where it is absent.
 	// +optional
-	MaxLifetime *TokenLifetime `json:"maxLifetime,omitempty"`
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) >= duration('1m') && duration(self) <= duration('168h')",message="a token lifetime is written in hours, minutes and seconds, such as 30m or 1h30m, and lies between 1m and 168h"
+	MaxLifetime *metav1.Duration `json:"maxLifetime,omitempty"`
 
 	// audiences are the services that tokens are for, of clients that don't name
 	// their own (the `aud` claim). With the Stytch profile the project id is always
@@ -140,13 +149,6 @@ const (
 	// ProfileRFC9068 is the JWT profile for access tokens.
 	ProfileRFC9068 TokenProfile = "RFC9068"
 )
-
-// TokenLifetime is a duration from one minute to a week.
-//
-// +kubebuilder:validation:Type=string
-// +kubebuilder:validation:MaxLength=32
-// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') && self.size() > 1 && self.size() < 16 && duration(self) >= duration('1m') && duration(self) <= duration('168h')",message="a token lifetime is written as hours, minutes and seconds, such as 30m or 1h30m, and lies between 1m and 168h"
-type TokenLifetime = metav1.Duration
 
 // Audience names a service in the `aud` claim, often its URL.
 //

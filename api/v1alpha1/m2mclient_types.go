@@ -247,7 +247,10 @@ type TokenSpec struct {
 	// lifetime of the client's tokens, such as 30m or 1h; the issuer's where it is
 	// absent. It must lie within the issuer's bounds.
 	// +optional
-	Lifetime *TokenLifetime `json:"lifetime,omitempty"`
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) >= duration('1m') && duration(self) <= duration('168h')",message="a token lifetime is written in hours, minutes and seconds, such as 30m or 1h30m, and lies between 1m and 168h"
+	Lifetime *metav1.Duration `json:"lifetime,omitempty"`
 
 	// audiences are the services that the client's tokens are for (the `aud` claim);
 	// the issuer's where it is absent. With the Stytch profile the project id is

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 )
@@ -70,7 +71,7 @@ func IssuerLifetime(token *v1alpha1.IssuerTokenSpec) (lifetime, shortest, longes
 	if token == nil {
 		return
 	}
-	for dst, src := range map[*time.Duration]*v1alpha1.TokenLifetime{
+	for dst, src := range map[*time.Duration]*metav1.Duration{
 		&lifetime: token.Lifetime, &shortest: token.MinLifetime, &longest: token.MaxLifetime,
 	} {
 		if src != nil {

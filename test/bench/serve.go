@@ -103,7 +103,7 @@ func newIndex(clients int) (token.Directory, *token.Issuer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	index := &index{pepper: pepper}
+	index := &index{pepper: pepper, clients: map[string]*token.Client{}}
 	for n := range clients {
 		clientID, secret := credentialOf(n)
 		client, err := token.NewClient(token.ClientConfig{
@@ -114,7 +114,7 @@ func newIndex(clients int) (token.Directory, *token.Issuer, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		index.clients.Store(clientID, client)
+		index.clients[client.ID()] = client
 	}
 	return index, issuer, nil
 }
@@ -122,15 +122,15 @@ func newIndex(clients int) (token.Directory, *token.Issuer, error) {
 // index is a directory in memory, of the clients of one issuer.
 type index struct {
 	pepper  *credential.Pepper
-	clients sync.Map
+	mu      sync.RWMutex
+	clients map[string]*token.Client
 }
 
 func (i *index) Client(_ *token.Issuer, clientID string) (*token.Client, bool) {
-	client, ok := i.clients.Load(clientID)
-	if !ok {
-		return nil, false
-	}
-	return client.(*token.Client), true
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	client, ok := i.clients[clientID]
+	return client, ok
 }
 
 func (i *index) Pepper() *credential.Pepper { return i.pepper }

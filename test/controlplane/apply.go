@@ -13,7 +13,7 @@ func (c *Cluster) Apply(ctx context.Context, folders ...string) error {
 	if len(folders) == 0 {
 		return nil
 	}
-	root, err := repositoryRoot()
+	root, err := RepositoryRoot()
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,7 @@ func (c *Cluster) Apply(ctx context.Context, folders ...string) error {
 		if err != nil {
 			return err
 		}
-		for _, name := range strings.Fields(applied) {
+		for name := range strings.FieldsSeq(applied) {
 			if strings.HasPrefix(name, "customresourcedefinition.") {
 				crds = append(crds, name)
 			}

@@ -50,14 +50,17 @@ const startTimeout = 2 * time.Minute
 // Start starts a control plane and returns when it is ready. If it can't,
 // nothing keeps running.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	c, err := newCluster(o)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.start(ctx, o); err != nil {
+	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := c.start(startCtx, o); err != nil {
 		c.Stop()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		return nil, fmt.Errorf("starting a control plane: %w", err)
 	}
 	return c, nil
@@ -157,7 +160,7 @@ func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
 func findAssets(programs []string) (string, error) {
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
 	if assets == "" {
-		root, err := repositoryRoot()
+		root, err := RepositoryRoot()
 		if err != nil {
 			return "", err
 		}
@@ -171,7 +174,8 @@ func findAssets(programs []string) (string, error) {
 	return assets, nil
 }
 
-func repositoryRoot() (string, error) {
+// RepositoryRoot is where this repository begins, above the working directory.
+func RepositoryRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err

@@ -17,6 +17,7 @@ import (
 )
 
 func TestManifestBecomesCredential(t *testing.T) {
+	t.Parallel()
 	c := shared.readyClient(t, nil)
 	secret := shared.secret(t, c)
 	var keys []string
@@ -76,6 +77,7 @@ func TestWrites(t *testing.T) {
 }
 
 func TestApplyTwiceChangesNothing(t *testing.T) {
+	t.Parallel()
 	namespace := shared.namespace(t)
 	for _, sample := range []string{"m2mclient.yaml", "m2mclient-full.yaml"} {
 		manifest, err := os.ReadFile("../../config/samples/" + sample)
@@ -99,6 +101,7 @@ func TestApplyTwiceChangesNothing(t *testing.T) {
 }
 
 func TestInactiveAndDeleted(t *testing.T) {
+	t.Parallel()
 	c := shared.readyClient(t, nil)
 	secret := shared.secret(t, c)
 	shared.waitAccepted(t, secret)
@@ -147,6 +150,7 @@ func checkOneAnswer(t *testing.T, inactive *corev1.Secret) {
 
 // Deleted and made again under its name, a client is another one.
 func TestRecreatedClientIsAnother(t *testing.T) {
+	t.Parallel()
 	c := shared.readyClient(t, nil)
 	secret := shared.secret(t, c)
 	if err := shared.Delete(t.Context(), c); err != nil {
@@ -163,6 +167,7 @@ func TestRecreatedClientIsAnother(t *testing.T) {
 }
 
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	t.Run("deleted Secret", func(t *testing.T) {
 		c := shared.readyClient(t, nil)
 		lost := shared.secret(t, c)
@@ -260,6 +265,7 @@ func (o *operator) waitEvent(t *testing.T, c *v1alpha1.M2MClient, reason string)
 
 // Whoever may write a status gives nobody a credential.
 func TestForgedStatus(t *testing.T) {
+	t.Parallel()
 	victim, attacker := shared.readyClient(t, nil), shared.readyClient(t, nil)
 	victimSecret, attackerSecret := shared.secret(t, victim), shared.secret(t, attacker)
 	shared.waitAccepted(t, victimSecret)

@@ -1,0 +1,101 @@
+package tokenserver
+
+import (
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/m2m-operator/m2m-operator/internal/token"
+)
+
+// outcomeIssued is the outcome of a request that got a token; others have the
+// OAuth error code.
+const outcomeIssued = "issued"
+
+// What comes from callers is cut at these lengths, in bytes.
+const (
+	maxAuditedID    = 128
+	maxAuditedScope = 1024
+)
+
+// auditLog is one line of JSON for each token issued or refused.
+type auditLog struct {
+	mu  sync.Mutex // one Write at a time, whatever out is
+	out io.Writer
+}
+
+func (a *auditLog) write(x *exchange, peer string, elapsed time.Duration) error {
+	x.line = x.appendAudit(x.line[:0], peer, elapsed)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.out.Write(x.line)
+	return err
+}
+
+// appendAudit appends the line. The reason is the operator's alone: the caller
+// can't tell an unknown client from a wrong secret.
+func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) []byte {
+	issuer, outcome := "", outcomeIssued
+	if x.issuer != nil {
+		issuer = x.issuer.Name
+	}
+	if x.problem.status != 0 {
+		outcome = string(x.problem.code)
+	}
+	dst = append(dst, `{"time":"`...)
+	dst = x.start.UTC().AppendFormat(dst, time.RFC3339Nano)
+	dst = append(dst, `","event":"token","request_id":"`...)
+	dst = append(dst, x.requestID...)
+	dst = append(dst, `","issuer":`...)
+	dst = token.AppendString(dst, issuer)
+	dst = append(dst, `,"client_id":`...)
+	dst = token.AppendString(dst, auditedID(x.request.ClientID))
+	dst = append(dst, `,"version":`...)
+	dst = token.AppendString(dst, x.grant.Version)
+	dst = append(dst, `,"scope":`...)
+	dst = token.AppendString(dst, x.auditedScope())
+	dst = append(dst, `,"outcome":`...)
+	dst = token.AppendString(dst, outcome)
+	dst = append(dst, `,"reason":`...)
+	dst = token.AppendString(dst, x.problem.reason)
+	dst = append(dst, `,"peer":`...)
+	dst = token.AppendString(dst, peer)
+	dst = append(dst, `,"duration_us":`...)
+	dst = strconv.AppendInt(dst, elapsed.Microseconds(), 10)
+	return append(dst, "}\n"...)
+}
+
+// auditedID is a client id as asked, unless it may be a secret that was sent in
+// its place.
+func auditedID(id string) string {
+	if looksSecret(id) {
+		return "(withheld: it looks like a secret)"
+	}
+	return cut(id, maxAuditedID)
+}
+
+// looksSecret: ours are 43 letters and digits without a break, and so are most
+// others' secrets, while ids have dashes.
+func looksSecret(id string) bool {
+	const shortest = 40
+	return len(id) >= shortest && strings.IndexFunc(id, func(r rune) bool {
+		return !('0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z')
+	}) < 0
+}
+
+// auditedScope is the scope that was granted, or refused to one who has
+// authenticated. Anybody else's is of no interest.
+func (x *exchange) auditedScope() string {
+	switch {
+	case x.grant.Client == nil:
+		return ""
+	case x.problem.status == 0:
+		return x.grant.Scope
+	default:
+		return cut(x.request.Scope, maxAuditedScope)
+	}
+}
+
+func cut(s string, length int) string { return s[:min(len(s), length)] }

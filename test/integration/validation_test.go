@@ -1,0 +1,157 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+)
+
+// invalid is a manifest that the API server must refuse, with what it must say.
+type invalid struct {
+	name string
+	spec string
+	says string
+}
+
+func repeat(format string, n int) string {
+	var items []string
+	for i := range n {
+		items = append(items, fmt.Sprintf(format, i))
+	}
+	return strings.Join(items, ", ")
+}
+
+func TestClientValidation(t *testing.T) {
+	t.Parallel()
+	const scope, audience = "a scope is made of printable ASCII", "an audience is made of printable ASCII"
+	for _, test := range []invalid{
+		{"space in a scope", `scopes: ["read write"]`, scope},
+		{"quote in a scope", `scopes: ['a"b']`, scope},
+		{"backslash in a scope", `scopes: ['a\b']`, scope},
+		{"control character in a scope", `scopes: ["a\u0007"]`, scope},
+		{"DEL in a scope", `scopes: ["a\u007f"]`, scope},
+		{"non-ASCII scope", `scopes: ["läs"]`, scope},
+		{"empty scope", `scopes: [""]`, "spec.scopes"},
+		{"long scope", `scopes: [` + strings.Repeat("x", 129) + `]`, "128"},
+		{"too many scopes", `scopes: [` + repeat("s%d", 101) + `]`, "100"},
+		{"scope twice", `scopes: [a, b, a]`, "list each scope once"},
+		{"too much metadata", `trustedMetadata: {` + repeat("k%d: 1", 21) + `}`, "20"},
+		{"unknown state", `state: Paused`, "state must be Active or Inactive"},
+		{"line end in a name", `displayName: "a\nb"`, "one line"},
+		{"long name", `displayName: ` + strings.Repeat("x", 257), "256"},
+		{"NUL in a description", `description: "a\0b"`, "control characters"},
+		{"other issuer kind", `issuerRef: {kind: Issuer}`, "issuerRef.kind must be ClusterM2MIssuer"},
+		{"issuer name", `issuerRef: {name: Default}`, "issuerRef.name must be"},
+		{"Secret name", `secret: {name: My_Secret}`, "secret.name must be a DNS subdomain"},
+		{"deletion policy", `secret: {deletionPolicy: Orphan}`, "deletionPolicy must be Delete or Retain"},
+		{"Secret key", `secret: {template: {keys: {clientID: "a/b"}}}`, "a key of a Secret is made of"},
+		{"keys that collide", `secret: {template: {keys: {clientID: same, tokenURL: same}}}`, "give each its own key"},
+		{"key that collides with a default", `secret: {template: {keys: {clientID: client_secret}}}`, "give each its own key"},
+		{"data over a standard key", `secret: {template: {data: {client_secret: x}}}`, "also the key of a standard value"},
+		{"data over a renamed key", `secret: {template: {keys: {clientID: ID}, data: {ID: x}}}`, "also the key of a standard value"},
+		{"data key", `secret: {template: {data: {"a/b": x}}}`, "a key of template.data must be"},
+		{"unknown placeholder", `secret: {template: {data: {.env: "X={{ password }}"}}}`, "may stand between double braces"},
+		{"open placeholder", `secret: {template: {data: {.env: "X={{ client_id"}}}`, "may stand between double braces"},
+		{"our label", `secret: {template: {metadata: {labels: {m2m-operator.dev/client: other}}}}`, "choose another key"},
+		{"managed-by label", `secret: {template: {metadata: {labels: {app.kubernetes.io/managed-by: me}}}}`, "choose another key"},
+		{"our annotation", `secret: {template: {metadata: {annotations: {m2m-operator.dev/seal: x}}}}`, "choose another key"},
+		{"label value", `secret: {template: {metadata: {labels: {team: "a b"}}}}`, "labels"},
+		{"label key", `secret: {template: {metadata: {labels: {"a b": c}}}}`, "must be a label key"},
+		{"short lifetime", `token: {lifetime: 30s}`, "between 1m and 168h"},
+		{"long lifetime", `token: {lifetime: 169h}`, "between 1m and 168h"},
+		{"odd lifetime", `token: {lifetime: 1.5h}`, "such as 30m or 1h30m"},
+		{"no lifetime", `token: {lifetime: soon}`, "such as 30m or 1h30m"},
+		{"audience", `token: {audiences: ["a b"]}`, audience},
+		{"audience twice", `token: {audiences: [a, a]}`, "list each audience once"},
+		{"no audience", `token: {audiences: []}`, "token.audiences"},
+		{"unknown field", `scopess: [a]`, "unknown field"},
+	} {
+		t.Run(test.name, func(t *testing.T) { checkRefused(t, "M2MClient", "default", test) })
+	}
+}
+
+func TestIssuerValidation(t *testing.T) {
+	t.Parallel()
+	const url, form = "url must begin with https://", "url must be scheme, lower case host"
+	for _, test := range []invalid{
+		{"http", `url: "http://auth.example.com", projectID: p`, url},
+		{"http on what looks like loopback", `url: "http://127.0.0.1.example.com", projectID: p`, url},
+		{"http on what begins like localhost", `url: "http://localhost.example.com", projectID: p`, url},
+		{"other scheme", `url: "ftp://auth.example.com", projectID: p`, url},
+		{"trailing slash", `url: "https://auth.example.com/", projectID: p`, form},
+		{"query", `url: "https://auth.example.com?a=b", projectID: p`, form},
+		{"fragment", `url: "https://auth.example.com#a", projectID: p`, form},
+		{"user", `url: "https://me@auth.example.com", projectID: p`, form},
+		{"upper case", `url: "https://Auth.example.com", projectID: p`, form},
+		{"line end", `url: "https://auth.example.com\n", projectID: p`, form},
+		{"path with the Stytch profile", `url: "https://auth.example.com/a", projectID: p`, "with the Stytch profile spec.url has no path"},
+		{"no URL", `projectID: p`, "spec.url"},
+		{"no project id", `url: "https://auth.example.com"`, "spec.projectID"},
+		{"project id with a slash", `url: "https://auth.example.com", projectID: a/b`, "projectID must be letters"},
+		{"algorithm", `url: "https://auth.example.com", projectID: p, signing: {algorithm: HS256}`, "algorithm must be one of"},
+		{"no algorithm", `url: "https://auth.example.com", projectID: p, signing: {algorithm: none}`, "algorithm must be one of"},
+		{"environment", `url: "https://auth.example.com", projectID: p, environment: Staging`, "environment must be Live or Test"},
+		{"profile", `url: "https://auth.example.com", projectID: p, token: {profile: Opaque}`, "profile must be Stytch or RFC9068"},
+		{"lifetimes out of order", `url: "https://auth.example.com", projectID: p, token: {lifetime: 2h, maxLifetime: 1h}`, "must be in order"},
+		{"default lifetime under the least", `url: "https://auth.example.com", projectID: p, token: {minLifetime: 2h}`, "must be in order"},
+	} {
+		t.Run(test.name, func(t *testing.T) { checkRefused(t, "ClusterM2MIssuer", "", test) })
+	}
+}
+
+// checkRefused: the manifest is refused, and the API server says what to write.
+func checkRefused(t *testing.T, kind, namespace string, test invalid) {
+	t.Helper()
+	spec := map[string]any{}
+	if err := yaml.Unmarshal([]byte("{"+test.spec+"}"), &spec); err != nil {
+		t.Fatal(err)
+	}
+	o := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "m2m-operator.dev/v1alpha1",
+		"kind":       kind,
+		"spec":       spec,
+	}}
+	o.SetNamespace(namespace)
+	o.SetName("refused")
+	err := shared.Create(t.Context(), o, client.DryRunAll, client.FieldValidation("Strict"))
+	if err == nil || !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) {
+		t.Fatalf("got %v; want it refused", err)
+	}
+	if !strings.Contains(err.Error(), test.says) {
+		t.Errorf("it says %q; want %q", err, test.says)
+	}
+}
+
+func TestImmutableFields(t *testing.T) {
+	t.Parallel()
+	name := strings.ToLower(t.Name())
+	client := fmt.Sprintf("{apiVersion: m2m-operator.dev/v1alpha1, kind: M2MClient, metadata: {name: %s, namespace: default}, spec: %%s}", name)
+	issuer := fmt.Sprintf("{apiVersion: m2m-operator.dev/v1alpha1, kind: ClusterM2MIssuer, metadata: {name: %s}, spec: {projectID: %%s, url: %%s%%s}}", name)
+	base := fmt.Sprintf(issuer, name, "https://immutable.example.com", "")
+	for _, test := range []struct{ name, from, to, says string }{
+		{"issuer named", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{issuerRef: {name: other}}"), "spec.issuerRef can't be changed"},
+		{"Secret named", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{secret: {name: other}}"), "spec.secret.name can't be changed"},
+		{"defaults written out", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{issuerRef: {name: default}, secret: {name: "+name+"}}"), ""},
+		{"URL", base, fmt.Sprintf(issuer, name, "https://other.example.com", ""), "url can't be changed"},
+		{"project id", base, fmt.Sprintf(issuer, "other", "https://immutable.example.com", ""), "projectID can't be changed"},
+		{"environment", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", environment: Test"), "spec.environment can't be changed"},
+		{"profile", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", token: {profile: RFC9068}"), "spec.token.profile can't be changed"},
+		{"algorithm", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", signing: {algorithm: RS256}"), "spec.signing.algorithm can't be changed"},
+		{"issuer's defaults written out", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", environment: Live, signing: {algorithm: ES256}, token: {profile: Stytch, lifetime: 10m}"), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			shared.kubectlInput(t, test.from, "apply", "--server-side", "--force-conflicts", "-f", "-")
+			cmd := shared.cluster.Kubectl(t.Context(), "apply", "--server-side", "--force-conflicts", "-f", "-")
+			cmd.Stdin = strings.NewReader(test.to)
+			out, err := cmd.CombinedOutput()
+			if (err == nil) != (test.says == "") || !strings.Contains(string(out), test.says) {
+				t.Errorf("got %v: %s; want %q", err, out, test.says)
+			}
+		})
+	}
+}
