@@ -29,6 +29,8 @@ type Options struct {
 	LeaderElection bool
 	MetricsAddress string // "0": none
 	ProbeAddress   string // "0": none
+	// Adjust may change the manager's options; fault tests put their client in.
+	Adjust func(*ctrl.Options)
 }
 
 // NewManager builds the controller role, ready to start.
@@ -42,7 +44,7 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manag
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // the API server's priority and fairness is the limit
 	readOwnWrites := true
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	options := ctrl.Options{
 		Scheme: scheme,
 		Cache:  CacheOptions(),
 		// A reconciliation that follows a write sees it, so none acts on the state before.
@@ -53,7 +55,11 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manag
 		LeaderElectionReleaseOnCancel: true,
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddress},
 		HealthProbeBindAddress:        o.ProbeAddress,
-	})
+	}
+	if o.Adjust != nil {
+		o.Adjust(&options)
+	}
+	mgr, err := ctrl.NewManager(config, options)
 	if err != nil {
 		return nil, err
 	}
