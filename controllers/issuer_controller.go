@@ -244,7 +244,7 @@ func issuerReady(issuer *v1alpha1.ClusterM2MIssuer) (string, bool) {
 }
 
 func tokenURL(issuer *v1alpha1.ClusterM2MIssuer) string {
-	return token.TokenURL(issuer.Spec.URL, issuer.Spec.ProjectID)
+	return token.EndpointURL(issuer.Spec.URL, issuer.Spec.ProjectID)
 }
 
 func jwksURL(issuer *v1alpha1.ClusterM2MIssuer) string {

@@ -71,6 +71,7 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 		return err
 	}
 	defer func() { _ = audit.Close() }()
+	tokenserver.TuneGC()
 	index := registry.NewIndex(slog.Default())
 	watches, err := registry.NewWatches(config, c.namespace, index)
 	if err != nil {

@@ -2,10 +2,12 @@ package registry
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,24 +30,30 @@ type Index struct {
 	issuers atomic.Pointer[token.Issuers]
 	pepper  atomic.Pointer[credential.Pepper]
 
-	// lookup guards clients, and is held for a single access to the map.
+	// lookup guards clients, and is held for a single access to a map.
 	lookup  sync.RWMutex
-	clients map[clientKey]*token.Client
+	clients map[string]map[string]*token.Client // by issuer and client id
 
 	// events guards what follows: what the watches said last.
 	events  sync.Mutex
-	objects map[types.UID]*object
+	objects map[types.UID]object
 	issuing map[string]*issuing
 }
 
-// clientKey finds a client: ids are unique within an issuer.
-type clientKey struct{ issuer, clientID string }
-
-// object is what a client's resource says, as far as tokens go.
+// object is a client's resource. There may be very many, and the garbage collector
+// visits each pointer at every round: so what isn't needed for a token, but would be
+// to prepare the client anew, is kept as text.
 type object struct {
-	spec    v1alpha1.M2MClientSpec
-	record  credential.Record
-	indexed clientKey // where it stands in clients; zero: it doesn't
+	resource []byte        // a resource, as JSON
+	issuer   string        // where client is indexed
+	client   *token.Client // nil: it isn't served
+}
+
+// resource is what a client's resource says, as far as tokens go.
+type resource struct {
+	UID    types.UID
+	Spec   v1alpha1.M2MClientSpec
+	Status v1alpha1.M2MClientStatus
 }
 
 // issuing is what is known of one issuer. Either part may come first.
@@ -59,8 +67,8 @@ type issuing struct {
 func NewIndex(log *slog.Logger) *Index {
 	x := &Index{
 		log:     log,
-		clients: map[clientKey]*token.Client{},
-		objects: map[types.UID]*object{},
+		clients: map[string]map[string]*token.Client{},
+		objects: map[types.UID]object{},
 		issuing: map[string]*issuing{},
 	}
 	x.issuers.Store(token.NewIssuers())
@@ -81,7 +89,7 @@ func (x *Index) IssuerAt(host, path string) (*token.Issuer, bool) {
 func (x *Index) Client(issuer *token.Issuer, clientID string) (*token.Client, bool) {
 	x.lookup.RLock()
 	defer x.lookup.RUnlock()
-	c, ok := x.clients[clientKey{issuer.Name, clientID}]
+	c, ok := x.clients[issuer.Name][clientID]
 	return c, ok
 }
 
@@ -107,24 +115,27 @@ func (x *Index) Ready() error {
 func (x *Index) Clients() int {
 	x.lookup.RLock()
 	defer x.lookup.RUnlock()
-	return len(x.clients)
+	number := 0
+	for _, of := range x.clients {
+		number += len(of)
+	}
+	return number
 }
 
 // SetClient takes a client as it is now.
 func (x *Index) SetClient(c *v1alpha1.M2MClient) {
-	x.events.Lock()
-	defer x.events.Unlock()
-	o := x.objects[c.UID]
-	if o == nil {
-		o = &object{}
-		x.objects[c.UID] = o
+	r := resource{UID: c.UID, Spec: c.Spec, Status: c.Status}
+	encoded, err := json.Marshal(r)
+	if err == nil {
+		x.events.Lock()
+		defer x.events.Unlock()
+		if c.DeletionTimestamp.IsZero() {
+			err = x.index(&r, encoded)
+		} else {
+			x.remove(c.UID)
+		}
 	}
-	if !c.DeletionTimestamp.IsZero() {
-		x.unindex(o)
-		return
-	}
-	o.spec, o.record = c.Spec, journal.Read(&c.Status)
-	if err := x.index(c.UID, o); err != nil {
+	if err != nil {
 		x.log.Warn("A client is not served", "namespace", c.Namespace, "name", c.Name, "reason", err.Error())
 	}
 }
@@ -148,57 +159,61 @@ func (x *Index) KeepClients(listed map[types.UID]bool) {
 }
 
 func (x *Index) remove(uid types.UID) {
-	if o := x.objects[uid]; o != nil {
-		x.unindex(o)
-		delete(x.objects, uid)
-	}
+	x.unindex(x.objects[uid])
+	delete(x.objects, uid)
 }
 
 // index puts a client where token requests find it, if its record can be believed.
-func (x *Index) index(uid types.UID, o *object) error {
-	key := clientKey{policy.IssuerName(&o.spec), o.record.ClientID}
-	client, err := x.client(uid, key, o)
-	if client == nil || key != o.indexed {
-		x.unindex(o)
+func (x *Index) index(r *resource, encoded []byte) error {
+	issuer := policy.IssuerName(&r.Spec)
+	client, err := x.client(r, issuer)
+	was := x.objects[r.UID]
+	if was.client != nil && (client == nil || was.issuer != issuer || was.client.ID() != client.ID()) {
+		x.unindex(was)
 	}
+	x.objects[r.UID] = object{encoded, unique.Make(issuer).Value(), client}
 	if client == nil {
 		return err
 	}
 	x.lookup.Lock()
 	defer x.lookup.Unlock()
-	x.clients[key], o.indexed = client, key
+	if x.clients[issuer] == nil {
+		x.clients[issuer] = map[string]*token.Client{}
+	}
+	delete(x.clients[issuer], client.ID()) // the key shares its memory with the client
+	x.clients[issuer][client.ID()] = client
 	return nil
 }
 
-func (x *Index) unindex(o *object) {
-	if o.indexed == (clientKey{}) {
+func (x *Index) unindex(o object) {
+	if o.client == nil {
 		return
 	}
 	x.lookup.Lock()
 	defer x.lookup.Unlock()
-	delete(x.clients, o.indexed)
-	o.indexed = clientKey{}
+	delete(x.clients[o.issuer], o.client.ID())
 }
 
 // client prepares what token requests need. No client and no error: the controller
 // hasn't come to it, or its issuer isn't there.
-func (x *Index) client(uid types.UID, key clientKey, o *object) (*token.Client, error) {
-	pepper, issuing := x.pepper.Load(), x.issuing[key.issuer]
-	if pepper == nil || issuing == nil || issuing.resource == nil || o.record.Seal == "" {
+func (x *Index) client(r *resource, issuer string) (*token.Client, error) {
+	pepper, issuing := x.pepper.Load(), x.issuing[issuer]
+	if pepper == nil || issuing == nil || issuing.resource == nil || r.Status.Seal == "" {
 		return nil, nil
 	}
-	if pepper.CheckRecord(string(uid), o.record) != credential.SealValid {
+	record := journal.Read(&r.Status)
+	if pepper.CheckRecord(string(r.UID), record) != credential.SealValid {
 		return nil, errors.New("the seal of its status doesn't hold, so somebody else wrote it: the controller puts it right")
 	}
-	effective := policy.Resolve(&o.spec, &issuing.resource.Spec)
+	effective := policy.Resolve(&r.Spec, &issuing.resource.Spec)
 	config := token.ClientConfig{
-		ID:        o.record.ClientID,
+		ID:        record.ClientID,
 		Active:    effective.Active,
 		Scopes:    effective.Scopes,
 		Lifetime:  effective.Lifetime,
 		Audiences: effective.Audiences,
 	}
-	for _, c := range o.record.Credentials {
+	for _, c := range record.Credentials {
 		config.Credentials = append(config.Credentials, token.Credential{Version: c.Version.String(), Hash: c.Hash, NotAfter: c.NotAfter})
 	}
 	return token.NewClient(config)
@@ -316,8 +331,16 @@ func (x *Index) publish() {
 // reindex prepares anew the clients of some issuers.
 func (x *Index) reindex(of func(issuer string) bool) {
 	refused := 0
-	for uid, o := range x.objects {
-		if of(policy.IssuerName(&o.spec)) && x.index(uid, o) != nil {
+	for _, o := range x.objects {
+		if !of(o.issuer) {
+			continue
+		}
+		var r resource
+		err := json.Unmarshal(o.resource, &r)
+		if err == nil {
+			err = x.index(&r, o.resource)
+		}
+		if err != nil {
 			refused++
 		}
 	}

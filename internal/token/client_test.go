@@ -44,7 +44,7 @@ func TestGrant(t *testing.T) {
 				}
 			}
 		}
-		if granted != strings.Join(want, " ") && !(strings.Join(asked, " ") == strings.Join(held, " ")) {
+		if granted != strings.Join(want, " ") {
 			t.Fatalf("held %q, asked %q: granted %q", held, asked, granted)
 		}
 	})

@@ -1,7 +1,7 @@
 package token
 
-// TokenURL returns the token endpoint of an issuer (Stytch's path).
-func TokenURL(issuerURL, projectID string) string {
+// EndpointURL returns the token endpoint of an issuer (Stytch's path).
+func EndpointURL(issuerURL, projectID string) string {
 	return issuerURL + "/v1/public/" + projectID + "/oauth2/token"
 }
 

@@ -136,7 +136,7 @@ func (i *Issuer) metadata() metadata {
 	}
 	return metadata{
 		Issuer:                           i.URL,
-		TokenEndpoint:                    TokenURL(i.URL, i.ProjectID),
+		TokenEndpoint:                    EndpointURL(i.URL, i.ProjectID),
 		JWKSURI:                          JWKSURL(i.URL, i.ProjectID),
 		GrantTypesSupported:              []string{clientCredentials},
 		TokenEndpointAuthMethods:         []string{"client_secret_basic", "client_secret_post"},

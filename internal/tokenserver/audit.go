@@ -51,7 +51,7 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) [
 	dst = append(dst, `","issuer":`...)
 	dst = token.AppendString(dst, issuer)
 	dst = append(dst, `,"client_id":`...)
-	dst = token.AppendString(dst, auditedID(x.request.ClientID))
+	dst = token.AppendString(dst, x.auditedID())
 	dst = append(dst, `,"version":`...)
 	dst = token.AppendString(dst, x.grant.Version)
 	dst = append(dst, `,"scope":`...)
@@ -69,21 +69,21 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) [
 
 // auditedID is a client id as asked, unless it may be a secret that was sent in
 // its place.
-func auditedID(id string) string {
-	if looksSecret(id) {
+func (x *exchange) auditedID() string {
+	if x.grant.Client == nil && looksSecret(x.request.ClientID) {
 		return "(withheld: it looks like a secret)"
 	}
-	return cut(id, maxAuditedID)
+	return cut(x.request.ClientID, maxAuditedID)
 }
 
 // looksSecret: ours are 43 letters and digits without a break, and so are most
 // others' secrets, while ids have dashes.
 func looksSecret(id string) bool {
 	const shortest = 40
-	return len(id) >= shortest && strings.IndexFunc(id, func(r rune) bool {
-		return !('0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z')
-	}) < 0
+	return len(id) >= shortest && strings.Trim(id, alphanumeric) == ""
 }
+
+const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 // auditedScope is the scope that was granted, or refused to one who has
 // authenticated. Anybody else's is of no interest.

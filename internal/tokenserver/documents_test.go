@@ -77,8 +77,8 @@ func TestRoutes(t *testing.T) {
 	for _, prefix := range []string{"", "/a", "/a/b", "/v1/public/x"} {
 		base := "https://auth.example.com" + prefix
 		for u, want := range map[string]endpoint{
-			token.TokenURL(base, projectID): tokenEndpoint,
-			token.JWKSURL(base, projectID):  jwksEndpoint,
+			token.EndpointURL(base, projectID): tokenEndpoint,
+			token.JWKSURL(base, projectID):     jwksEndpoint,
 		} {
 			if got := route(mustParse(u)); got != (target{want, projectID, prefix}) {
 				t.Errorf("%s leads to %+v", u, got)

@@ -15,7 +15,7 @@ import (
 
 // text draws what a parameter may be.
 var text = rapid.StringOf(rapid.OneOf(rapid.RuneFrom([]rune("ab:%+&=;\"\\/ \t\n{}é😀\u2028")), rapid.Rune())).
-	Filter(func(s string) bool { return isText(s) })
+	Filter(isText)
 
 // TestParse: what is encoded as others encode it arrives as it was.
 func TestParse(t *testing.T) {

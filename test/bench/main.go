@@ -15,6 +15,8 @@ type benchmark struct {
 }
 
 var benchmarks = map[string]benchmark{
+	"apply": {"time from a manifest to a token that its Secret buys", runApply},
+	"scale": {"many clients: time until all are ready, writes, memory", runScale},
 	"token": {"tokens per CPU-second of the token endpoint, against a floor server", runToken},
 }
 

@@ -9,13 +9,18 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
+	"github.com/m2m-operator/m2m-operator/internal/journal"
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
+	"github.com/m2m-operator/m2m-operator/internal/registry"
 	"github.com/m2m-operator/m2m-operator/internal/token"
 	"github.com/m2m-operator/m2m-operator/internal/tokenserver"
 )
@@ -59,7 +64,7 @@ func serve(args []string) error {
 // newProduct is the token server as it is shipped, over an index in memory, with
 // its audit log in a file and its metrics on.
 func newProduct(clients int) (*http.Server, error) {
-	index, issuer, err := newIndex(clients)
+	index, err := newIndex(clients)
 	if err != nil {
 		return nil, err
 	}
@@ -70,9 +75,10 @@ func newProduct(clients int) (*http.Server, error) {
 	if err := os.Remove(audit.Name()); err != nil { // it goes with the process
 		return nil, err
 	}
+	tokenserver.TuneGC()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	handler, err := tokenserver.NewHandler(tokenserver.Config{
-		Issuers:   token.NewIssuers(issuer),
+		Issuers:   index,
 		Authority: token.NewAuthority(index, rand.Reader),
 		Audit:     audit,
 		Metrics:   prometheus.NewRegistry(),
@@ -86,51 +92,51 @@ func newProduct(clients int) (*http.Server, error) {
 	return tokenserver.NewServer(handler, log), nil
 }
 
-// newIndex makes a directory of clients in memory, and their issuer.
-func newIndex(clients int) (token.Directory, *token.Issuer, error) {
-	key, err := keyring.Generate(rand.Reader, keyring.ES256, time.Now())
-	if err != nil {
-		return nil, nil, err
-	}
-	issuer, err := token.NewIssuer(rand.Reader, token.IssuerConfig{
-		Name: "default", URL: "https://auth.example.com", ProjectID: projectID, Live: true,
-		Profile: token.Stytch, Keys: keyring.Ring{Keys: []keyring.Key{key}},
-	})
-	if err != nil {
-		return nil, nil, err
-	}
+// newIndex is the index of the token server, fed as its watches feed it.
+func newIndex(clients int) (*registry.Index, error) {
+	index := registry.NewIndex(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	pepper, err := credential.NewPepper(rand.Reader)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	index := &index{pepper: pepper, clients: map[string]*token.Client{}}
+	ring, _, err := keyring.Ring{}.Ensure(rand.Reader, keyring.ES256, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	keys, err := ring.Data()
+	if err != nil {
+		return nil, err
+	}
+	index.SetPepper(&corev1.Secret{Data: pepper.Data()})
+	index.SetKeys(v1alpha1.DefaultIssuer, &corev1.Secret{Data: keys})
+	index.SetIssuer(&v1alpha1.ClusterM2MIssuer{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultIssuer},
+		Spec:       v1alpha1.ClusterM2MIssuerSpec{URL: "https://auth.example.com", ProjectID: projectID},
+	})
 	for n := range clients {
-		clientID, secret := credentialOf(n)
-		client, err := token.NewClient(token.ClientConfig{
-			ID: clientID, Active: true, Lifetime: time.Hour,
-			Scopes:      []string{"read:settings", "write:settings"},
-			Credentials: []token.Credential{{Version: "1-" + secret[39:], Hash: pepper.Hash(clientID, secret)}},
-		})
-		if err != nil {
-			return nil, nil, err
-		}
-		index.clients[client.ID()] = client
+		index.SetClient(newClient(pepper, n))
 	}
-	return index, issuer, nil
+	if index.Clients() != clients {
+		return nil, fmt.Errorf("the index serves %d of %d clients", index.Clients(), clients)
+	}
+	return index, nil
 }
 
-// index is a directory in memory, of the clients of one issuer.
-type index struct {
-	pepper  *credential.Pepper
-	mu      sync.RWMutex
-	clients map[string]*token.Client
+// newClient is a client as the controller leaves it.
+func newClient(pepper *credential.Pepper, n int) *v1alpha1.M2MClient {
+	clientID, secret := credentialOf(n)
+	c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{UID: types.UID(fmt.Sprintf("00000000-0000-4000-8000-%012d", n))}}
+	c.Spec.Scopes = []string{"read:settings", "write:settings"}
+	credentials := []credential.Credential{{
+		Version:   credential.Version{Number: 1, LastFour: secret[len(secret)-4:]},
+		Role:      credential.RoleCurrent,
+		Hash:      pepper.Hash(clientID, secret),
+		CreatedAt: time.Now().Truncate(time.Second),
+	}}
+	journal.Write(&c.Status, credential.Record{
+		ClientID:    clientID,
+		Credentials: credentials,
+		Seal:        pepper.SealRecord(string(c.UID), clientID, credentials),
+	})
+	return c
 }
-
-func (i *index) Client(_ *token.Issuer, clientID string) (*token.Client, bool) {
-	i.mu.RLock()
-	defer i.mu.RUnlock()
-	client, ok := i.clients[clientID]
-	return client, ok
-}
-
-func (i *index) Pepper() *credential.Pepper { return i.pepper }

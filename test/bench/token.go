@@ -13,12 +13,12 @@ import (
 
 // tokenResult is the outcome for one number of clients.
 type tokenResult struct {
-	Clients     int     `json:"clients"`
-	Floor       float64 `json:"floor_tokens_per_cpu_second"` // median
-	Ours        float64 `json:"tokens_per_cpu_second"`       // median
-	Ratio       float64 `json:"ratio"`                       // median of the ratios of pairs
-	RatioLowest float64 `json:"ratio_lowest"`
-	RatioHighst float64 `json:"ratio_highest"`
+	Clients      int     `json:"clients"`
+	Floor        float64 `json:"floor_tokens_per_cpu_second"` // median
+	Ours         float64 `json:"tokens_per_cpu_second"`       // median
+	Ratio        float64 `json:"ratio"`                       // median of the ratios of pairs
+	RatioLowest  float64 `json:"ratio_lowest"`
+	RatioHighest float64 `json:"ratio_highest"`
 }
 
 // runToken runs the floor and the product in turn on one core, with the load
@@ -85,7 +85,7 @@ func compare(clients int, floor, ours []float64) tokenResult {
 	}
 	return tokenResult{
 		Clients: clients, Floor: median(floor), Ours: median(ours),
-		Ratio: median(ratios), RatioLowest: slices.Min(ratios), RatioHighst: slices.Max(ratios),
+		Ratio: median(ratios), RatioLowest: slices.Min(ratios), RatioHighest: slices.Max(ratios),
 	}
 }
 

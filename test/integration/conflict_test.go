@@ -135,8 +135,8 @@ func TestIssuerComesAndGoes(t *testing.T) {
 	shared.waitReason(t, c, v1alpha1.ReasonIssued)
 	secret := shared.secret(t, c)
 	shared.waitAccepted(t, secret)
-	a := shared.servers[1].token(t, string(secret.Data["token_url"]), string(secret.Data["client_id"]), string(secret.Data["client_secret"]))
-	claims := shared.servers[0].claims(t, string(secret.Data["jwks_url"]), a.AccessToken)
+	a := shared.servers()[1].token(t, string(secret.Data["token_url"]), string(secret.Data["client_id"]), string(secret.Data["client_secret"]))
+	claims := shared.servers()[0].claims(t, string(secret.Data["jwks_url"]), a.AccessToken)
 	if claims["iss"] != issuer.Spec.URL || claims["client_id"] != c.Status.ClientID || fmt.Sprint(claims["aud"]) != "[https://api.example.com]" {
 		t.Errorf("claims %v", claims)
 	}
@@ -162,7 +162,7 @@ func TestIssuerComesAndGoes(t *testing.T) {
 	}
 	shared.waitReason(t, c, v1alpha1.ReasonIssued)
 	shared.waitAccepted(t, secret)
-	shared.servers[0].claims(t, string(secret.Data["jwks_url"]), a.AccessToken) // its keys were kept
+	shared.servers()[0].claims(t, string(secret.Data["jwks_url"]), a.AccessToken) // its keys were kept
 }
 
 // A client of one issuer is unknown to the others.

@@ -29,13 +29,13 @@ func TestManifestBecomesCredential(t *testing.T) {
 		t.Errorf("the Secret has the keys %s", got)
 	}
 	shared.waitAccepted(t, secret)
-	for _, server := range shared.servers {
+	for _, server := range shared.servers() {
 		a := server.token(t, string(secret.Data["token_url"]), string(secret.Data["client_id"]), string(secret.Data["client_secret"]), "scope", "read:invoices")
 		claims := server.claims(t, string(secret.Data["jwks_url"]), a.AccessToken)
 		if claims["sub"] != c.Status.ClientID || claims["iss"] != string(secret.Data["issuer"]) || claims["scope"] != "read:invoices" {
 			t.Errorf("claims %v", claims)
 		}
-		audit, err := os.ReadFile(server.audit)
+		audit, err := os.ReadFile(server.Audit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestWrites(t *testing.T) {
 	if len(statusWrites) != 1 {
 		t.Errorf("the status has %d writers", len(statusWrites))
 	}
-	if err := shared.restartController(t.Context()); err != nil {
+	if err := shared.RestartController(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// The new controller has looked at every client when it has issued this one.
@@ -135,7 +135,7 @@ func TestInactiveAndDeleted(t *testing.T) {
 func checkOneAnswer(t *testing.T, inactive *corev1.Secret) {
 	t.Helper()
 	other := shared.secret(t, shared.readyClient(t, nil))
-	url, server := string(inactive.Data["token_url"]), shared.servers[0]
+	url, server := string(inactive.Data["token_url"]), shared.servers()[0]
 	shared.waitAccepted(t, other)
 	want := server.token(t, url, string(inactive.Data["client_id"]), string(inactive.Data["client_secret"]))
 	for name, got := range map[string]answer{
@@ -297,7 +297,7 @@ func TestForgedStatus(t *testing.T) {
 		shared.waitAccepted(t, attackerSecret)
 		shared.waitAccepted(t, victimSecret)
 	}
-	for _, server := range shared.servers {
+	for _, server := range shared.servers() {
 		a := server.token(t, victim.Status.TokenURL, victim.Status.ClientID, string(attackerSecret.Data["client_secret"]))
 		if a.status != 401 {
 			t.Errorf("the attacker's secret with the victim's id: %d", a.status)
@@ -313,7 +313,7 @@ func (o *operator) kubectl(t *testing.T, args ...string) string {
 
 func (o *operator) kubectlInput(t *testing.T, input string, args ...string) string {
 	t.Helper()
-	cmd := o.cluster.Kubectl(t.Context(), args...)
+	cmd := o.Cluster.Kubectl(t.Context(), args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

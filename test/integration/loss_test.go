@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
 // Keys that credentials depend on are never made anew behind anybody's back: the
@@ -24,7 +25,7 @@ func TestKeysLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := o.stop(); err != nil {
+		if err := o.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -50,7 +51,7 @@ func TestKeysLost(t *testing.T) {
 	})
 	t.Run("pepper deleted while nobody looks", func(t *testing.T) {
 		o.lose(t, "m2m-operator-pepper", remove, func() {
-			if err := o.restartController(t.Context()); err != nil {
+			if err := o.RestartController(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			o.waitReason(t, c, v1alpha1.ReasonPepperLost)
@@ -113,7 +114,7 @@ func TestKeysLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.waitReason(t, c, v1alpha1.ReasonIssuerNotFound)
-		if err := o.restartController(t.Context()); err != nil {
+		if err := o.RestartController(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		second := o.newClient(t, c.Namespace, "second", nil)
@@ -163,7 +164,7 @@ func (o *operator) lose(t *testing.T, name string, how func(*testing.T, *operato
 
 func (o *operator) ownSecret(t *testing.T, name string) *corev1.Secret {
 	t.Helper()
-	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: name}}
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: installation.Namespace, Name: name}}
 	o.refresh(t, s)
 	return s
 }
@@ -171,10 +172,10 @@ func (o *operator) ownSecret(t *testing.T, name string) *corev1.Secret {
 // waitUnavailable waits until no replica gives a token or says that it is ready.
 func (o *operator) waitUnavailable(t *testing.T, s *corev1.Secret) {
 	t.Helper()
-	for _, server := range o.servers {
+	for _, server := range o.servers() {
 		eventually(t, func() string {
 			a := server.token(t, string(s.Data["token_url"]), string(s.Data["client_id"]), string(s.Data["client_secret"]))
-			response, err := http.Get(server.url + "/readyz")
+			response, err := http.Get(server.URL + "/readyz")
 			if err != nil {
 				return err.Error()
 			}

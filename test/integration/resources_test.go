@@ -127,11 +127,11 @@ func (o *operator) secret(t *testing.T, c *v1alpha1.M2MClient) *corev1.Secret {
 // waitAccepted waits until each replica gives a token for what a Secret holds.
 func (o *operator) waitAccepted(t *testing.T, s *corev1.Secret) {
 	t.Helper()
-	for _, server := range o.servers {
+	for _, server := range o.servers() {
 		eventually(t, func() string {
 			a := server.token(t, string(s.Data["token_url"]), string(s.Data["client_id"]), string(s.Data["client_secret"]))
 			if a.status != 200 {
-				return fmt.Sprintf("%s answers %d %s", server.url, a.status, a.body)
+				return fmt.Sprintf("%s answers %d %s", server.URL, a.status, a.body)
 			}
 			return ""
 		})
@@ -141,11 +141,11 @@ func (o *operator) waitAccepted(t *testing.T, s *corev1.Secret) {
 // waitRefused waits until each replica refuses what a Secret holds.
 func (o *operator) waitRefused(t *testing.T, s *corev1.Secret) {
 	t.Helper()
-	for _, server := range o.servers {
+	for _, server := range o.servers() {
 		eventually(t, func() string {
 			a := server.token(t, string(s.Data["token_url"]), string(s.Data["client_id"]), string(s.Data["client_secret"]))
 			if a.status != 401 || a.Error != "invalid_client" {
-				return fmt.Sprintf("%s answers %d %s", server.url, a.status, a.body)
+				return fmt.Sprintf("%s answers %d %s", server.URL, a.status, a.body)
 			}
 			return ""
 		})

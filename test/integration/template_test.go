@@ -103,8 +103,8 @@ func TestViolations(t *testing.T) {
 	}
 	secret := shared.secret(t, long)
 	shared.waitAccepted(t, secret)
-	a := shared.servers[0].token(t, long.Status.TokenURL, long.Status.ClientID, string(secret.Data["client_secret"]))
-	claims := shared.servers[0].claims(t, string(secret.Data["jwks_url"]), a.AccessToken)
+	a := shared.servers()[0].token(t, long.Status.TokenURL, long.Status.ClientID, string(secret.Data["client_secret"]))
+	claims := shared.servers()[0].claims(t, string(secret.Data["jwks_url"]), a.AccessToken)
 	if lifetime := claims["exp"].(float64) - claims["iat"].(float64); lifetime != 24*3600 {
 		t.Errorf("the token lives %v s", lifetime)
 	}

@@ -146,7 +146,7 @@ func TestImmutableFields(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			shared.kubectlInput(t, test.from, "apply", "--server-side", "--force-conflicts", "-f", "-")
-			cmd := shared.cluster.Kubectl(t.Context(), "apply", "--server-side", "--force-conflicts", "-f", "-")
+			cmd := shared.Cluster.Kubectl(t.Context(), "apply", "--server-side", "--force-conflicts", "-f", "-")
 			cmd.Stdin = strings.NewReader(test.to)
 			out, err := cmd.CombinedOutput()
 			if (err == nil) != (test.says == "") || !strings.Contains(string(out), test.says) {

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	crcache "sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/installation"
+)
+
+// scaleWorkers is how many clients are created at one time.
+const scaleWorkers = 32
+
+// runScale measures what many clients cost: how long until all are ready, how many
+// writes the controller makes, and the memory of controller and server.
+func runScale(args []string) error {
+	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
+	number := flags.Int("clients", 10_000, "how many M2MClients to create")
+	limit := flags.Duration("limit", 30*time.Minute, "when to give up")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *limit)
+	defer cancel()
+	return withInstallation(ctx, func(i *installation.Installation) error { return measureScale(ctx, i, *number) })
+}
+
+func measureScale(ctx context.Context, i *installation.Installation, number int) error {
+	empty, err := memory(i)
+	if err != nil {
+		return err
+	}
+	before, err := writes(ctx, i)
+	if err != nil {
+		return err
+	}
+	created, ready, err := createAll(ctx, i, number)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d clients, %d at a time: created in %.1f s, all Ready %.1f s after the first create\n",
+		number, scaleWorkers, created.Seconds(), ready.Seconds())
+	after, err := writes(ctx, i)
+	if err != nil {
+		return err
+	}
+	for _, kind := range []string{"secrets", "m2mclients/status", "events"} {
+		n := after[kind] - before[kind]
+		fmt.Printf("  writes to %-18s %6d, %.3f a client\n", kind, n, float64(n)/float64(number))
+	}
+	time.Sleep(5 * time.Second) // queues drain
+	full, err := memory(i)
+	if err != nil {
+		return err
+	}
+	for _, role := range []string{"controller", "server"} {
+		e, f := empty[role], full[role]
+		fmt.Printf("  %-10s resident %.1f -> %.1f MiB (%.2f KiB a client), heap %.1f -> %.1f MiB (%.2f KiB a client)\n", role,
+			mib(e.resident), mib(f.resident), (f.resident-e.resident)/1024/float64(number),
+			mib(e.heap), mib(f.heap), (f.heap-e.heap)/1024/float64(number))
+	}
+	return nil
+}
+
+// withInstallation runs a measurement on a fresh installation of one server.
+func withInstallation(ctx context.Context, measure func(*installation.Installation) error) error {
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "m2m-operator")
+	if err := installation.Build(ctx, binary); err != nil {
+		return err
+	}
+	i, err := installation.Start(ctx, installation.Options{Dir: filepath.Join(dir, "state"), Binary: binary, Servers: 1})
+	if err != nil {
+		return err
+	}
+	return errors.Join(measure(i), i.Stop())
+}
+
+// createAll creates the clients, and tells how long that took and how long until
+// all were ready, from the first create on.
+func createAll(ctx context.Context, i *installation.Installation, number int) (created, ready time.Duration, err error) {
+	done, err := watchReady(ctx, i, number)
+	if err != nil {
+		return 0, 0, err
+	}
+	var (
+		names   = make(chan int)
+		workers sync.WaitGroup
+		errs    = make(chan error, scaleWorkers)
+	)
+	start := time.Now()
+	for range scaleWorkers {
+		workers.Go(func() {
+			for n := range names {
+				c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("client-%06d", n)}}
+				c.Spec.Scopes = []string{"read:invoices", "write:invoices"}
+				if err := i.Create(ctx, c); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	for n := range number {
+		select {
+		case names <- n:
+		case err := <-errs:
+			return 0, 0, err
+		}
+	}
+	close(names)
+	workers.Wait()
+	created = time.Since(start)
+	select {
+	case at := <-done:
+		return created, at.Sub(start), nil
+	case err := <-errs:
+		return 0, 0, err
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
+	}
+}
+
+// watchReady sends the time at which a number of clients are ready.
+func watchReady(ctx context.Context, i *installation.Installation, number int) (<-chan time.Time, error) {
+	watched, err := crcache.New(rest.CopyConfig(i.Cluster.Config()), crcache.Options{
+		Scheme:           i.Scheme(),
+		DefaultTransform: crcache.TransformStripManagedFields(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	informer, err := watched.GetInformer(ctx, &v1alpha1.M2MClient{}, crcache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan time.Time, 1)
+	ready := 0
+	_, err = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{UpdateFunc: func(before, after any) {
+		if isReady(before) || !isReady(after) {
+			return
+		}
+		if ready++; ready == number {
+			done <- time.Now()
+		}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	go func() { _ = watched.Start(ctx) }()
+	if !watched.WaitForCacheSync(ctx) {
+		return nil, ctx.Err()
+	}
+	return done, nil
+}
+
+func isReady(o any) bool {
+	c, ok := o.(*v1alpha1.M2MClient)
+	return ok && meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionReady)
+}
+
+var requestTotal = regexp.MustCompile(`^apiserver_request_total\{.*resource="([a-z0-9]+)".*subresource="([a-z]*)".*verb="(POST|PUT|PATCH|APPLY|DELETE)".*\} (\S+)$`)
+
+// writes counts the writes that the API server saw, of whatever outcome, by
+// resource. Nobody but the controller writes Secrets, statuses and events here.
+func writes(ctx context.Context, i *installation.Installation) (map[string]int, error) {
+	out, err := i.Cluster.Kubectl(ctx, "get", "--raw", "/metrics").Output()
+	if err != nil {
+		return nil, fmt.Errorf("reading the API server's metrics: %w", err)
+	}
+	counts := map[string]int{}
+	for line := range strings.Lines(string(out)) {
+		m := requestTotal.FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil {
+			continue
+		}
+		n, err := strconv.ParseFloat(m[4], 64)
+		if err != nil {
+			return nil, err
+		}
+		kind := m[1]
+		if m[2] != "" {
+			kind += "/" + m[2]
+		}
+		counts[kind] += int(n)
+	}
+	return counts, nil
+}
+
+// usage is what a process holds, in bytes.
+type usage struct{ resident, heap float64 }
+
+// memory reads the memory of the roles from their metrics.
+func memory(i *installation.Installation) (map[string]usage, error) {
+	used := map[string]usage{}
+	for role, u := range i.MetricsURLs() {
+		response, err := http.Get(u)
+		if err != nil {
+			return nil, err
+		}
+		var m usage
+		lines := bufio.NewScanner(response.Body)
+		for lines.Scan() {
+			name, value, _ := strings.Cut(lines.Text(), " ")
+			switch name {
+			case "process_resident_memory_bytes":
+				m.resident, err = strconv.ParseFloat(value, 64)
+			case "go_memstats_heap_alloc_bytes":
+				m.heap, err = strconv.ParseFloat(value, 64)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		_ = response.Body.Close()
+		used[role] = m
+	}
+	return used, nil
+}
+
+func mib(bytes float64) float64 { return bytes / (1 << 20) }
