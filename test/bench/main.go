@@ -6,6 +6,9 @@ import (
 	"maps"
 	"os"
 	"slices"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
 )
 
 // benchmark is one of the measurements; it prints its result.
@@ -21,6 +24,7 @@ var benchmarks = map[string]benchmark{
 }
 
 func main() {
+	ctrl.SetLogger(logr.Discard())
 	if err := dispatch(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
