@@ -8,7 +8,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMG ?= m2m-operator:latest
 # The kubectl for a cluster of yours.
 KUBECTL ?= $(or $(shell command -v kubectl),$(CURDIR)/$(BIN)/k8s/kubectl)
-FUZZTIME ?= 10s
+# A count: with a duration, fuzzing fails now and then for no fault of the code
+# (golang/go#75804, until Go 1.27).
+FUZZTIME ?= 20000x
+# The race detector needs a C compiler.
+RACE ?= $(if $(shell command -v "$$(go env CC)"),-race)
 # Arguments of `make bench`.
 ARGS ?=
 
@@ -70,10 +74,10 @@ lint: $(BIN)/golangci-lint ## Run the linters, import fences among them.
 
 .PHONY: verify
 verify: $(BIN)/kustomize ## Fail if generated files or go.mod are not what their sources say.
-	@rm -rf $(BIN)/verify && mkdir -p $(BIN)/verify && cp -R api config $(BIN)/verify
+	@rm -rf $(BIN)/.verify && mkdir -p $(BIN)/.verify && cp -R api config $(BIN)/.verify
 	@$(MAKE) generate manifests
 	@for dir in api config; do \
-	  diff -ruN $(BIN)/verify/$$dir $$dir || { echo "$$dir was out of date: it has been generated anew, commit it" >&2; exit 1; }; \
+	  diff -ruN $(BIN)/.verify/$$dir $$dir || { echo "$$dir was out of date: it has been generated anew, commit it" >&2; exit 1; }; \
 	done
 	$(BIN)/kustomize build config/default >/dev/null
 	go mod tidy -diff
@@ -83,10 +87,11 @@ verify: $(BIN)/kustomize ## Fail if generated files or go.mod are not what their
 
 .PHONY: test
 test: controlplane ## Run all tests, with the race detector.
-	KUBEBUILDER_ASSETS=$(K8S) go test -race -timeout 20m ./...
+	@$(if $(RACE),,echo "There is no C compiler: testing without the race detector.")
+	KUBEBUILDER_ASSETS=$(K8S) go test $(RACE) -timeout 20m ./...
 
 .PHONY: fuzz
-fuzz: ## Run each fuzz test for FUZZTIME (10s).
+fuzz: ## Run each fuzz test for a short while (FUZZTIME).
 	@for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r dirname | sort -u); do \
 	  for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
 	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \

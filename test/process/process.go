@@ -72,13 +72,14 @@ func (p *Process) Err() error {
 	}
 }
 
-// Stop ends the program: gently, and after the grace period by force.
+// Stop ends the program: gently, and after the grace period by force, with what it
+// has started itself.
 func (p *Process) Stop(grace time.Duration) {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 	case <-time.After(grace):
-		_ = p.cmd.Process.Kill()
+		_ = syscall.Kill(-p.PID, syscall.SIGKILL)
 		<-p.done
 	}
 }

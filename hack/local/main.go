@@ -1,0 +1,55 @@
+// Command local runs the operator on a control plane of this machine, for people
+// who try it or work on it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `usage: local COMMAND
+
+  up      start a control plane with the operator, and leave it running
+  status  say what runs
+  down    stop it
+  demo    show the whole life of a client, step by step
+  run     run the operator here, against the current kubeconfig context
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C doesn't wait
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "local:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("no command\n%s", usage)
+	}
+	local, err := newState()
+	if err != nil {
+		return err
+	}
+	switch args[0] {
+	case "up":
+		return up(ctx, local)
+	case superviseCommand:
+		return supervise(ctx, local)
+	case "status":
+		return status(local)
+	case "down":
+		return down(local)
+	case "demo":
+		return demo(ctx, local)
+	case "run":
+		return runHere(ctx, local)
+	default:
+		return fmt.Errorf("unknown command %q\n%s", args[0], usage)
+	}
+}

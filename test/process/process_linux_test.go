@@ -1,0 +1,78 @@
+package process
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const parentLog = "PROCESS_TEST_PARENT_LOG"
+
+// TestMain lets the test binary be a parent that can be killed.
+func TestMain(m *testing.M) {
+	if log := os.Getenv(parentLog); log != "" {
+		child, err := Start("sleep", log, exec.Command("sleep", "60"))
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(child.PID)
+		<-child.Done()
+	}
+	os.Exit(m.Run())
+}
+
+func TestChildDiesWithKilledParent(t *testing.T) {
+	parent := exec.Command(os.Args[0])
+	parent.Env = append(os.Environ(), parentLog+"="+filepath.Join(t.TempDir(), "log"))
+	stdout, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var child int
+	if _, err := fmt.Fscan(stdout, &child); err != nil {
+		t.Fatal(err)
+	}
+	if !running(child) {
+		t.Fatal("the child isn't running")
+	}
+	_ = parent.Process.Kill()
+	_ = parent.Wait()
+	for deadline := time.Now().Add(10 * time.Second); running(child); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the child outlives its parent")
+		}
+	}
+}
+
+func TestStopByForce(t *testing.T) {
+	p, err := Start("stubborn", filepath.Join(t.TempDir(), "log"), exec.Command("sh", "-c", "trap '' TERM; echo ready; sleep 60 & wait"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(LogTail(p.Log), "ready") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := p.Err(); err != nil {
+		t.Fatal(err)
+	}
+	p.Stop(100 * time.Millisecond)
+	if running(p.PID) {
+		t.Error("it still runs")
+	}
+	if err := p.Err(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("Err() = %v; want how it ended", err)
+	}
+}
+
+// running is false for a zombie: nobody may be there to wait for an orphan.
+func running(pid int) bool {
+	command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && len(command) > 0
+}
