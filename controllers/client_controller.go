@@ -106,8 +106,19 @@ func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient)
 	if err != nil {
 		return out, err
 	}
-	return r.decide(ctx, c, secret, pepper, out)
+	result, err := r.decide(ctx, c, secret, pepper, out)
+	var exists *existsError
+	if errors.As(err, &exists) {
+		return r.decide(ctx, c, exists.secret, pepper, out)
+	}
+	return result, err
 }
+
+// existsError says that a Secret exists which the cache doesn't have: somebody
+// else's, or our own that lost its label or has not come through the watch yet.
+type existsError struct{ secret *corev1.Secret }
+
+func (e *existsError) Error() string { return "Secret " + e.secret.Name + " exists already" }
 
 // issuer finds the client's issuer, or says why there is none to use.
 func (r *ClientReconciler) issuer(ctx context.Context, c *v1alpha1.M2MClient) (*v1alpha1.ClusterM2MIssuer, verdict, error) {
@@ -239,7 +250,7 @@ func (r *ClientReconciler) writeSecret(ctx context.Context, c *v1alpha1.M2MClien
 	case existing == nil:
 		err = r.Client.Create(ctx, desired)
 		if apierrors.IsAlreadyExists(err) {
-			return r.taken(ctx, c, desired)
+			return verdict{}, r.exists(ctx, client.ObjectKeyFromObject(desired), err)
 		}
 	case sameSecret(existing, desired):
 		return verdict{}, nil
@@ -264,17 +275,17 @@ func (r *ClientReconciler) writeSecret(ctx context.Context, c *v1alpha1.M2MClien
 	}
 }
 
-// taken handles a Secret that the cache doesn't have: somebody else's, or our own
-// without its label or not yet in the cache.
-func (r *ClientReconciler) taken(ctx context.Context, c *v1alpha1.M2MClient, desired *corev1.Secret) (verdict, error) {
-	live, err := r.liveSecret(ctx, client.ObjectKeyFromObject(desired))
-	if err != nil {
-		return verdict{}, err
+// exists reads the Secret that stands in the way; one that is gone meanwhile leaves
+// the error that it caused.
+func (r *ClientReconciler) exists(ctx context.Context, key client.ObjectKey, conflict error) error {
+	live, err := r.liveSecret(ctx, key)
+	switch {
+	case err != nil:
+		return err
+	case live == nil:
+		return conflict
 	}
-	if live == nil || belongsTo(live, c) {
-		return verdict{}, &retryError{reason: "Secret " + desired.Name + " exists already"}
-	}
-	return secretTaken(live), nil
+	return &existsError{live}
 }
 
 // problem translates what keeps a decision from being made.

@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"errors"
 	"strings"
 	"time"
 
@@ -93,19 +92,13 @@ func setText[T any](text string, set func(string) T) {
 	}
 }
 
-// retryError asks for another reconciliation, and is no fault.
-type retryError struct{ reason string }
-
-func (e *retryError) Error() string { return e.reason }
-
 // retryDelay is how soon a write that lost a race is tried again; the change that
 // won it usually brings the next reconciliation sooner.
 const retryDelay = 100 * time.Millisecond
 
 // requeueOnConflict keeps lost races out of the error log.
 func requeueOnConflict(err error) (ctrl.Result, error) {
-	var retry *retryError
-	if apierrors.IsConflict(err) || errors.As(err, &retry) {
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
 		return ctrl.Result{RequeueAfter: retryDelay}, nil
 	}
 	return ctrl.Result{}, err

@@ -38,7 +38,7 @@ func demo(ctx context.Context, s state) (err error) {
 	}
 	defer func() {
 		fmt.Println("\nStopping everything")
-		i.stop()
+		err = errors.Join(err, i.Stop())
 	}()
 	if err := tellStory(ctx, i); err != nil {
 		return fmt.Errorf("the demo failed: %w", err)
@@ -58,16 +58,16 @@ type secret map[string]string
 
 // story is the demo's sequence of steps.
 type story struct {
-	*installation
+	*local
 	ctx    context.Context
 	secret secret
 	token  string
 }
 
-func tellStory(ctx context.Context, i *installation) error {
-	ctx, stopWatching := i.whileRunning(ctx)
+func tellStory(ctx context.Context, i *local) error {
+	ctx, stopWatching := i.WhileRunning(ctx)
 	defer stopWatching()
-	s := &story{installation: i, ctx: ctx}
+	s := &story{local: i, ctx: ctx}
 	for _, step := range []struct {
 		heading string
 		do      func() error
@@ -181,7 +181,7 @@ func (s *story) refused() error {
 }
 
 func (s *story) readSecret(name string) (secret, error) {
-	output, err := s.cluster.Kubectl(s.ctx, "get", "secret", name, "-o", "jsonpath={.data}").Output()
+	output, err := s.Cluster.Kubectl(s.ctx, "get", "secret", name, "-o", "jsonpath={.data}").Output()
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (s *story) readSecret(name string) (secret, error) {
 // kubectl shows a command and what it prints.
 func (s *story) kubectl(args ...string) error {
 	show("kubectl", args)
-	cmd := s.cluster.Kubectl(s.ctx, args...)
+	cmd := s.Cluster.Kubectl(s.ctx, args...)
 	cmd.Dir = s.root
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 	return cmd.Run()

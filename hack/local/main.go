@@ -32,23 +32,23 @@ func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("no command\n%s", usage)
 	}
-	local, err := newState()
+	here, err := newState()
 	if err != nil {
 		return err
 	}
 	switch args[0] {
 	case "up":
-		return up(ctx, local)
+		return up(ctx, here)
 	case superviseCommand:
-		return supervise(ctx, local)
+		return supervise(ctx, here)
 	case "status":
-		return status(local)
+		return status(here)
 	case "down":
-		return down(local)
+		return down(here)
 	case "demo":
-		return demo(ctx, local)
+		return demo(ctx, here)
 	case "run":
-		return runHere(ctx, local)
+		return runHere(ctx, here)
 	default:
 		return fmt.Errorf("unknown command %q\n%s", args[0], usage)
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
 // runHere runs both roles in the foreground against the user's current kubeconfig
@@ -37,8 +38,8 @@ func runHere(ctx context.Context, s state) error {
 	fmt.Printf("Token server: %s. Ctrl-C stops both roles.\n", url)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, args := range [][]string{
-		{"controller", "--namespace=" + namespace, "--default-issuer-url=" + url, "--default-issuer-environment=Test", "--health-probe-bind-address=0"},
-		{"server", "--namespace=" + namespace, "--bind-address=" + address},
+		{"controller", "--namespace=" + installation.Namespace, "--default-issuer-url=" + url, "--default-issuer-environment=Test", "--health-probe-bind-address=0"},
+		{"server", "--namespace=" + installation.Namespace, "--bind-address=" + address},
 	} {
 		group.Go(func() error { return runRole(ctx, operator, args) })
 	}
@@ -77,7 +78,7 @@ func prepareCluster(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	_, err = clients.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+	_, err = clients.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: installation.Namespace}}, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}

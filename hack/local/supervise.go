@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,21 +15,21 @@ const (
 )
 
 // supervise runs an installation until it is told to stop or a part of it ends.
-func supervise(ctx context.Context, s state) error {
+func supervise(ctx context.Context, s state) (err error) {
 	defer s.forget()
 	up := os.NewFile(progressFD, "progress")
 	i, err := install(ctx, s, io.MultiWriter(os.Stdout, up))
 	if err != nil {
 		return err
 	}
-	defer i.stop()
+	defer func() { err = errors.Join(err, i.Stop()) }()
 	if err := i.record(); err != nil {
 		return err
 	}
 	fmt.Fprintln(up, ready)
 	_ = up.Close()
 
-	running, stopWatching := i.whileRunning(ctx)
+	running, stopWatching := i.WhileRunning(ctx)
 	defer stopWatching()
 	<-running.Done()
 	if ctx.Err() == nil {
@@ -38,14 +39,14 @@ func supervise(ctx context.Context, s state) error {
 }
 
 // record writes what `down` and people need. The kubeconfig is there already.
-func (i *installation) record() error {
+func (i *local) record() error {
 	pids := []pid{{supervisor, os.Getpid()}}
-	for _, p := range i.processes() {
+	for _, p := range i.Processes() {
 		pids = append(pids, pid{p.Name, p.PID})
 	}
 	if err := i.writePIDs(pids); err != nil {
 		return err
 	}
-	env := fmt.Sprintf("export KUBECONFIG=%s\nexport M2M_URL=%s\n", i.path("kubeconfig"), i.url)
+	env := fmt.Sprintf("export KUBECONFIG=%s\nexport M2M_URL=%s\n", i.path("kubeconfig"), i.Servers[0].URL)
 	return os.WriteFile(i.path("env"), []byte(env), 0o600)
 }

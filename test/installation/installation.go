@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,8 +35,13 @@ type Options struct {
 	Dir               string // for logs, keys and kubeconfigs
 	Binary            string // the operator
 	Servers           int
+	ServerAddress     string // of the first server; empty: a free one
 	ControllerManager bool
+	Progress          io.Writer // nil: nobody waits to read it
 }
+
+// readyTimeout is how long the operator may take on a busy machine.
+const readyTimeout = 2 * time.Minute
 
 // Installation is a control plane with the operator on it.
 type Installation struct {
@@ -65,10 +72,13 @@ func Build(ctx context.Context, output string, flags ...string) error {
 	return nil
 }
 
-// Start starts everything, and returns when each server is ready. If it can't,
-// nothing keeps running.
+// Start starts everything, and returns when it is ready. If it can't, nothing keeps
+// running.
 func Start(ctx context.Context, o Options) (*Installation, error) {
-	cluster, err := controlplane.Start(ctx, controlplane.Options{
+	i := &Installation{options: o}
+	i.say("Starting a Kubernetes control plane and installing config/crd and config/rbac")
+	var err error
+	i.Cluster, err = controlplane.Start(ctx, controlplane.Options{
 		Install:           []string{"config/crd", "config/rbac"},
 		ControllerManager: o.ControllerManager,
 		Dir:               o.Dir,
@@ -76,7 +86,6 @@ func Start(ctx context.Context, o Options) (*Installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Installation{Cluster: cluster, options: o}
 	if err := i.start(ctx); err != nil {
 		return nil, errors.Join(err, i.Stop())
 	}
@@ -95,20 +104,90 @@ func (i *Installation) start(ctx context.Context) error {
 	if i.metrics, err = controlplane.FreeAddress(); err != nil {
 		return err
 	}
+	i.say("Starting the controller and the server, each as its own ServiceAccount")
+	address := i.options.ServerAddress
 	for range i.options.Servers {
-		if err := i.startServer(ctx); err != nil {
+		if err := i.startServer(ctx, address); err != nil {
 			return err
 		}
+		address = ""
 	}
 	if err := i.startController(ctx); err != nil {
 		return err
 	}
+	i.say("Waiting until they are ready")
+	return i.waitReady(ctx)
+}
+
+func (i *Installation) say(line string) {
+	if i.options.Progress != nil {
+		fmt.Fprintln(i.options.Progress, line)
+	}
+}
+
+// waitReady waits until each replica has a pepper, a signing key and its watches,
+// and the issuer `default` says that it is ready.
+func (i *Installation) waitReady(ctx context.Context) error {
+	ctx, stopWatching := i.WhileRunning(ctx)
+	defer stopWatching()
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		err := i.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+			continue
+		case <-ctx.Done():
+		}
+		if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+			return cause
+		}
+		err = fmt.Errorf("the operator isn't ready after %v: %w", readyTimeout, err)
+		for _, p := range i.processes {
+			err = fmt.Errorf("%w\n%s", err, process.LogTail(p.Log))
+		}
+		return err
+	}
+}
+
+func (i *Installation) ready(ctx context.Context) error {
+	issuer := &v1alpha1.ClusterM2MIssuer{}
+	if err := i.Get(ctx, client.ObjectKey{Name: v1alpha1.DefaultIssuer}, issuer); err != nil {
+		return err
+	}
+	if !meta.IsStatusConditionTrue(issuer.Status.Conditions, v1alpha1.ConditionReady) {
+		return errors.New("the issuer `default` isn't ready")
+	}
 	for _, s := range i.Servers {
-		if err := s.waitReady(ctx); err != nil {
-			return fmt.Errorf("%w\n%s\n%s", err, process.LogTail(s.Log), process.LogTail(i.Controller.Log))
+		if err := s.ready(); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// WhileRunning returns a context that ends when one of the processes does; its
+// cause is how that one ended.
+func (i *Installation) WhileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	for _, p := range i.Processes() {
+		go func() {
+			select {
+			case <-p.Done():
+				cancel(p.Err())
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, func() { cancel(nil) }
+}
+
+// Processes are all that was started, in order.
+func (i *Installation) Processes() []*process.Process {
+	return append(i.Cluster.Processes(), i.processes...)
 }
 
 func (i *Installation) startController(ctx context.Context) error {
@@ -125,17 +204,61 @@ func (i *Installation) RestartController(ctx context.Context) error {
 	return i.startController(ctx)
 }
 
-func (i *Installation) startServer(ctx context.Context) error {
-	address, err := controlplane.FreeAddress()
+func (i *Installation) startServer(ctx context.Context, address string) error {
+	s, err := i.newServer(ctx, address, filepath.Join(i.options.Dir, numbered("audit", len(i.Servers))))
+	if err == nil {
+		i.Servers = append(i.Servers, s)
+	}
+	return err
+}
+
+// AddServer starts a replica that is not one of Servers, and waits until it is ready.
+func (i *Installation) AddServer(ctx context.Context, audit string) (*Server, error) {
+	s, err := i.newServer(ctx, "", audit)
+	for err == nil {
+		if err = s.ready(); err == nil {
+			return s, nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+			err = nil
+		case <-s.Done():
+			err = s.Err()
+		case <-ctx.Done():
+		}
+	}
+	return nil, err
+}
+
+func (i *Installation) newServer(ctx context.Context, address, audit string) (s *Server, err error) {
+	if address == "" {
+		if address, err = controlplane.FreeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	s = &Server{URL: "http://" + address, Audit: audit}
+	s.Process, err = i.role(ctx, "server", "--bind-address", address, "--audit-log", audit)
+	return s, err
+}
+
+func (s *Server) ready() error {
+	response, err := http.Get(s.URL + "/readyz")
 	if err != nil {
 		return err
 	}
-	s := &Server{URL: "http://" + address, Audit: filepath.Join(i.options.Dir, fmt.Sprintf("audit-%d.log", len(i.Servers)))}
-	if s.Process, err = i.role(ctx, "server", "--bind-address", address, "--audit-log", s.Audit); err != nil {
-		return err
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s/readyz answers %s", s.URL, response.Status)
 	}
-	i.Servers = append(i.Servers, s)
 	return nil
+}
+
+// numbered names a log; the first has no number.
+func numbered(name string, before int) string {
+	if before == 0 {
+		return name + ".log"
+	}
+	return fmt.Sprintf("%s-%d.log", name, before+1)
 }
 
 // role starts a role of the operator as its own ServiceAccount.
@@ -149,7 +272,13 @@ func (i *Installation) role(ctx context.Context, name string, args ...string) (*
 		return nil, err
 	}
 	args = append([]string{name, "--kubeconfig", file, "--namespace", Namespace}, args...)
-	log := filepath.Join(i.options.Dir, fmt.Sprintf("%s-%d.log", name, len(i.processes)))
+	before := 0
+	for _, p := range i.processes {
+		if p.Name == name {
+			before++
+		}
+	}
+	log := filepath.Join(i.options.Dir, numbered(name, before))
 	p, err := process.Start(name, log, exec.Command(i.options.Binary, args...))
 	if err == nil {
 		i.processes = append(i.processes, p)
@@ -174,26 +303,6 @@ func (i *Installation) Stop() error {
 	}
 	i.Cluster.Stop()
 	return errors.Join(errs...)
-}
-
-// waitReady waits until the replica has a pepper, a signing key and its watches.
-func (s *Server) waitReady(ctx context.Context) error {
-	for {
-		response, err := http.Get(s.URL + "/readyz")
-		if err == nil {
-			_ = response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the server at %s is not ready: %w", s.URL, ctx.Err())
-		case <-s.Done():
-			return s.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // MetricsURLs are where the controller and the servers show their metrics.

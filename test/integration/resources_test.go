@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,15 +170,20 @@ func publicKey(t *testing.T, raw json.RawMessage) (key any, kid string) {
 	if err := json.Unmarshal(raw, &jwk); err != nil {
 		t.Fatal(err)
 	}
-	number := func(s string) *big.Int {
+	decode := func(s string) []byte {
 		b, err := base64.RawURLEncoding.DecodeString(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return new(big.Int).SetBytes(b)
+		return b
 	}
 	if jwk.Kty == "RSA" {
-		return &rsa.PublicKey{N: number(jwk.N), E: int(number(jwk.E).Int64())}, jwk.Kid
+		return &rsa.PublicKey{N: new(big.Int).SetBytes(decode(jwk.N)), E: int(new(big.Int).SetBytes(decode(jwk.E)).Int64())}, jwk.Kid
 	}
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(jwk.X), Y: number(jwk.Y)}, jwk.Kid
+	point := slices.Concat([]byte{4}, decode(jwk.X), decode(jwk.Y))
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return public, jwk.Kid
 }

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -153,5 +154,42 @@ func TestImmutableFields(t *testing.T) {
 				t.Errorf("got %v: %s; want %q", err, out, test.says)
 			}
 		})
+	}
+}
+
+// What is shipped and shown is accepted as it is.
+func TestShippedManifests(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"-k", "../../config/samples"},
+		{"-f", "../../config/samples/pod.yaml"},
+		{"-k", "../../config/default"},
+	} {
+		shared.kubectl(t, append([]string{"apply", "--server-side", "--dry-run=server"}, args...)...)
+	}
+}
+
+// The manifests in the documents are the samples.
+func TestDocumentedManifests(t *testing.T) {
+	t.Parallel()
+	for document, samples := range map[string][]string{
+		"../../README.md":                {"m2mclient.yaml", "pod.yaml"},
+		"../../docs/m2mclient.md":        {"m2mclient-full.yaml"},
+		"../../docs/clusterm2missuer.md": {"clusterm2missuer.yaml"},
+	} {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sample := range samples {
+			manifest, err := os.ReadFile("../../config/samples/" + sample)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, body, _ := strings.Cut(string(manifest), "apiVersion:") // what comes before is a comment
+			if !strings.Contains(string(text), "```yaml\napiVersion:"+body+"```") {
+				t.Errorf("%s doesn't show %s as it is", document, sample)
+			}
+		}
 	}
 }
