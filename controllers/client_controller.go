@@ -107,8 +107,7 @@ func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient)
 		return out, err
 	}
 	result, err := r.decide(ctx, c, secret, pepper, out)
-	var exists *existsError
-	if errors.As(err, &exists) {
+	if exists, ok := errors.AsType[*existsError](err); ok {
 		return r.decide(ctx, c, exists.secret, pepper, out)
 	}
 	return result, err
