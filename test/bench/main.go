@@ -1,4 +1,4 @@
-// Command bench measures the product. `go run ./test/bench` lists what it can measure.
+// Command bench measures the product.
 package main
 
 import (
@@ -35,14 +35,25 @@ func dispatch(args []string) error {
 	if len(args) > 0 && args[0] == serveArg {
 		return serve(args[1:]) // this process is one of the servers measured
 	}
-	if len(args) > 0 {
-		if b, ok := benchmarks[args[0]]; ok {
-			return b.run(args[1:])
-		}
+	if len(args) == 0 {
+		return runAll()
 	}
-	fmt.Fprintln(os.Stderr, "usage: go run ./test/bench <benchmark> [flags]")
+	if b, ok := benchmarks[args[0]]; ok {
+		return b.run(args[1:])
+	}
+	fmt.Fprintln(os.Stderr, "usage: go run ./test/bench [benchmark [flags]]; without one, all of them")
 	for _, name := range slices.Sorted(maps.Keys(benchmarks)) {
 		fmt.Fprintf(os.Stderr, "  %-8s %s\n", name, benchmarks[name].about)
 	}
-	return fmt.Errorf("no benchmark chosen")
+	return fmt.Errorf("there is no benchmark %q", args[0])
+}
+
+func runAll() error {
+	for _, name := range slices.Sorted(maps.Keys(benchmarks)) {
+		fmt.Printf("== %s: %s\n", name, benchmarks[name].about)
+		if err := benchmarks[name].run(nil); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }
