@@ -73,5 +73,9 @@ func (c *common) restConfig() (*rest.Config, error) {
 	if c.kubeconfig != "" {
 		return clientcmd.BuildConfigFromFlags("", c.kubeconfig)
 	}
-	return config.GetConfig()
+	found, err := config.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("no cluster to work on (set --kubeconfig): %w", err)
+	}
+	return found, nil
 }
