@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// maxComposed bounds a composed value in bytes: a manifest is small, but what it
+// repeats may be long.
+const maxComposed = 64 << 10
+
 // compose replaces {{ name }} in a template's value. It is no template language:
 // a manifest's author is a tenant, and loops and functions would be theirs to abuse.
 func compose(text string, values map[string]string) (string, error) {
@@ -12,6 +16,9 @@ func compose(text string, values map[string]string) (string, error) {
 	for {
 		before, rest, found := strings.Cut(text, "{{")
 		b.WriteString(before)
+		if b.Len() > maxComposed {
+			return "", fmt.Errorf("it is over %d KiB when it is composed", maxComposed>>10)
+		}
 		if !found {
 			return b.String(), nil
 		}

@@ -23,6 +23,13 @@ func TestCompose(t *testing.T) {
 			t.Errorf("%q gives %q, %v; want %q", text, got, err, want)
 		}
 	}
+	long := map[string]string{"scopes": strings.Repeat("x", maxComposed)}
+	if _, err := compose("{{ scopes }}", long); err != nil {
+		t.Errorf("a value of just the bound: %v", err)
+	}
+	if _, err := compose("{{ scopes }}{{ scopes }}", long); err == nil {
+		t.Error("a value over the bound is no error")
+	}
 	for _, text := range []string{"{{", "{{ client_id", "{{ }}", "{{ password }}", "{{ client_id | json }}", "{{{ client_id }}}", "{{\nclient_id }}"} {
 		if got, err := compose(text, values); err == nil {
 			t.Errorf("%q gives %q; want an error", text, got)

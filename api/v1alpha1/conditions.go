@@ -23,8 +23,6 @@ const (
 	ReasonIssuerNotReady = "IssuerNotReady"
 	// ReasonSecretConflict: the Secret's name is taken.
 	ReasonSecretConflict = "SecretConflict"
-	// ReasonSecretImmutable: the client's Secret was made immutable and can't be brought up to date.
-	ReasonSecretImmutable = "SecretImmutable"
 	// ReasonNamespaceTerminating: no Secret can be made in a namespace that is being deleted.
 	ReasonNamespaceTerminating = "NamespaceTerminating"
 	// ReasonSecretForbidden: the API server refused the Secret, by a quota or a policy.
