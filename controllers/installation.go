@@ -20,9 +20,6 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 )
 
-// PepperSecret is the Secret, in the operator's namespace, that holds the pepper.
-const PepperSecret = "m2m-operator-pepper"
-
 // Installation is what exists once for all clients: the pepper, and the issuer
 // `default` that is made with it.
 type Installation struct {
@@ -174,7 +171,7 @@ func (i *Installation) createPepper(ctx context.Context) (*corev1.Secret, error)
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: i.Namespace,
-			Name:      PepperSecret,
+			Name:      v1alpha1.PepperSecret,
 			Labels:    map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy},
 		},
 		Data: pepper.Data(),
@@ -219,5 +216,5 @@ func (i *Installation) createDefaultIssuer(ctx context.Context) error {
 }
 
 func (i *Installation) pepperKey() client.ObjectKey {
-	return client.ObjectKey{Namespace: i.Namespace, Name: PepperSecret}
+	return client.ObjectKey{Namespace: i.Namespace, Name: v1alpha1.PepperSecret}
 }

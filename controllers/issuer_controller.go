@@ -24,13 +24,6 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/token"
 )
 
-// signingKeysPrefix begins the name of the Secret, in the operator's namespace,
-// that holds an issuer's signing keys.
-const signingKeysPrefix = "m2m-operator-keys-"
-
-// SigningKeysSecret names the Secret that holds an issuer's signing keys.
-func SigningKeysSecret(issuer string) string { return signingKeysPrefix + issuer }
-
 // annotationReplaceKey, on an issuer, accepts the loss of the key that it names: a
 // new one is made. It works once, because the new key has another name.
 const annotationReplaceKey = "m2m-operator.dev/replace-lost-signing-key"
@@ -221,7 +214,7 @@ func issuerConfiguration(issuer *v1alpha1.ClusterM2MIssuer, s *v1alpha1.ClusterM
 }
 
 func (r *IssuerReconciler) keysKey(issuer *v1alpha1.ClusterM2MIssuer) client.ObjectKey {
-	return client.ObjectKey{Namespace: r.Installation.Namespace, Name: SigningKeysSecret(issuer.Name)}
+	return client.ObjectKey{Namespace: r.Installation.Namespace, Name: v1alpha1.SigningKeysSecretPrefix + issuer.Name}
 }
 
 func algorithm(issuer *v1alpha1.ClusterM2MIssuer) keyring.Algorithm {

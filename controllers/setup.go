@@ -116,10 +116,10 @@ func (r *IssuerReconciler) issuersOfSecret(ctx context.Context, secret client.Ob
 	if secret.GetNamespace() != r.Installation.Namespace {
 		return nil
 	}
-	if secret.GetName() == PepperSecret {
+	if secret.GetName() == v1alpha1.PepperSecret {
 		return r.rivals(ctx, nil)
 	}
-	name, ok := strings.CutPrefix(secret.GetName(), signingKeysPrefix)
+	name, ok := strings.CutPrefix(secret.GetName(), v1alpha1.SigningKeysSecretPrefix)
 	if !ok {
 		return nil
 	}

@@ -190,7 +190,7 @@ func TestRelistAfterRecreation(t *testing.T) {
 	w.load(x)
 	secrets := &sink{resource: "secrets", to: secretsInto(x)}
 	old, anew := w.pepperSecret(), w.pepperSecret()
-	old.Name, old.UID, anew.Name, anew.UID = pepperSecret, "old", pepperSecret, "new"
+	old.Name, old.UID, anew.Name, anew.UID = v1alpha1.PepperSecret, "old", v1alpha1.PepperSecret, "new"
 	if err := secrets.Add(old); err != nil {
 		t.Fatal(err)
 	}

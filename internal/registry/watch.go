@@ -28,12 +28,6 @@ import (
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients;clusterm2missuers,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",namespace=m2m-system,resources=secrets,verbs=get;list;watch
 
-// Names of the operator's own Secrets. The controller makes them.
-const (
-	pepperSecret      = "m2m-operator-pepper"
-	signingKeysPrefix = "m2m-operator-keys-"
-)
-
 // Watches keep an index up to date. They hold no objects of their own: a reflector
 // hands each event to the index, so a client costs its entry there and no more.
 type Watches struct {
@@ -236,9 +230,9 @@ func issuersInto(index *Index) *named {
 func secretsInto(index *Index) *named {
 	return &named{seen: map[types.UID]string{}, change: func(name string, o metav1.Object) {
 		secret, _ := o.(*corev1.Secret)
-		if name == pepperSecret {
+		if name == v1alpha1.PepperSecret {
 			index.SetPepper(secret)
-		} else if issuer, ok := strings.CutPrefix(name, signingKeysPrefix); ok {
+		} else if issuer, ok := strings.CutPrefix(name, v1alpha1.SigningKeysSecretPrefix); ok {
 			index.SetKeys(issuer, secret)
 		}
 	}}

@@ -268,7 +268,7 @@ func (x *fixture) settled(t *testing.T, c *v1alpha1.M2MClient, flow flow, valid 
 		return err
 	}
 	pepper := &corev1.Secret{}
-	if err := x.Get(t.Context(), client.ObjectKey{Namespace: operatorNamespace, Name: controllers.PepperSecret}, pepper); err != nil {
+	if err := x.Get(t.Context(), client.ObjectKey{Namespace: operatorNamespace, Name: v1alpha1.PepperSecret}, pepper); err != nil {
 		return err
 	}
 	keys, err := credential.ParsePepper(pepper.Data)

@@ -71,3 +71,11 @@ const (
 
 // DefaultIssuer is the issuer of clients that name none.
 const DefaultIssuer = "default"
+
+// Secrets of the operator's namespace, made by the controller and read by the servers.
+const (
+	// PepperSecret holds the keys that every credential and seal is checked with.
+	PepperSecret = "m2m-operator-pepper"
+	// SigningKeysSecretPrefix and the name of an issuer name the Secret that holds its signing keys.
+	SigningKeysSecretPrefix = "m2m-operator-keys-"
+)
