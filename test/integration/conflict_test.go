@@ -235,6 +235,31 @@ func TestTerminatingNamespace(t *testing.T) {
 	}
 }
 
+// A client that is still there in such a namespace says why it has no Secret, and
+// is valid as before. Without kube-controller-manager the namespace stays so.
+func TestClientInTerminatingNamespace(t *testing.T) {
+	t.Parallel()
+	o := ownOperator(t)
+	c := o.readyClient(t, nil)
+	secret := o.secret(t, c)
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace}}
+	for _, object := range []client.Object{namespace, secret.DeepCopy()} {
+		if err := o.Delete(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.waitReason(t, c, v1alpha1.ReasonNamespaceTerminating)
+	if roles(c) != "1C" {
+		t.Errorf("versions %s", roles(c))
+	}
+	settled := c.ResourceVersion
+	time.Sleep(2 * time.Second) // a hot loop would write by now
+	if o.refresh(t, c); c.ResourceVersion != settled {
+		t.Error("the client was written again")
+	}
+	o.waitAccepted(t, secret)
+}
+
 // Where the API server refuses the Secret, the client says why and recovers.
 func TestQuota(t *testing.T) {
 	t.Parallel()

@@ -20,15 +20,7 @@ import (
 // operator says what is missing, refuses, and goes on when it is back.
 func TestKeysLost(t *testing.T) {
 	t.Parallel()
-	o, err := startOperator(t.Context(), filepath.Join(t.TempDir(), "operator"), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := o.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	o := ownOperator(t)
 	c := o.readyClient(t, nil)
 	secret := o.secret(t, c)
 	o.waitAccepted(t, secret)
@@ -123,6 +115,21 @@ func TestKeysLost(t *testing.T) {
 			t.Errorf("the issuer came back: %v", err)
 		}
 	})
+}
+
+// ownOperator starts an operator for one test, without kube-controller-manager.
+func ownOperator(t *testing.T) *operator {
+	t.Helper()
+	o, err := startOperator(t.Context(), filepath.Join(t.TempDir(), "operator"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := o.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return o
 }
 
 func remove(t *testing.T, o *operator, s *corev1.Secret) {
