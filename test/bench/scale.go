@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,16 +13,23 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	crcache "sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/credential"
+	"github.com/m2m-operator/m2m-operator/internal/token"
+	"github.com/m2m-operator/m2m-operator/test/controlplane"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -39,7 +47,90 @@ func runScale(args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *limit)
 	defer cancel()
+	if err := measureBare(ctx, *number); err != nil {
+		return err
+	}
 	return withInstallation(ctx, func(i *installation.Installation) error { return measureScale(ctx, i, *number) })
+}
+
+// measureBare is the floor: the same writes with nobody to watch them or decide
+// them, each worker making a client, its Secret and its status.
+func measureBare(ctx context.Context, number int) error {
+	cluster, err := controlplane.Start(ctx, controlplane.Options{Install: []string{"config/crd"}})
+	if err != nil {
+		return err
+	}
+	defer cluster.Stop()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	c, err := client.New(cluster.Config(), client.Options{Scheme: scheme})
+	if err != nil {
+		return err
+	}
+	pepper, err := credential.NewPepper(rand.Reader)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	err = inParallel(ctx, number, func(n int) error { return writeBare(ctx, c, pepper, n) })
+	fmt.Printf("floor: the bare writes of %d clients, %d at a time: %.1f s\n", number, scaleWorkers, time.Since(start).Seconds())
+	return err
+}
+
+func writeBare(ctx context.Context, c client.Client, pepper *credential.Pepper, n int) error {
+	m2m := newClient(pepper, n)
+	m2m.Namespace, m2m.Name, m2m.UID = "default", fmt.Sprintf("client-%06d", n), ""
+	status := m2m.Status
+	if err := c.Create(ctx, m2m); err != nil {
+		return err
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: m2m.Namespace, Name: m2m.Name},
+		StringData: map[string]string{
+			"client_id": status.ClientID, "client_secret": status.Seal, "scopes": "read:settings write:settings", "issuer": "https://auth.example.com",
+			"token_url": token.EndpointURL("https://auth.example.com", projectID), "jwks_url": token.JWKSURL("https://auth.example.com", projectID),
+		},
+	}
+	if err := c.Create(ctx, secret); err != nil {
+		return err
+	}
+	status.Conditions = []metav1.Condition{{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonIssued,
+		Message: "the credential is there", LastTransitionTime: metav1.Now(), ObservedGeneration: 1,
+	}}
+	status.ObservedGeneration, status.SecretName = 1, secret.Name
+	m2m.Status = status
+	return c.Status().Update(ctx, m2m)
+}
+
+// inParallel does something for each of a number of clients.
+func inParallel(ctx context.Context, number int, do func(n int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	numbers := make(chan int)
+	for range scaleWorkers {
+		group.Go(func() error {
+			for n := range numbers {
+				if err := do(n); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		defer close(numbers)
+		for n := range number {
+			select {
+			case numbers <- n:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	return group.Wait()
 }
 
 func measureScale(ctx context.Context, i *installation.Installation, number int) error {
@@ -104,39 +195,19 @@ func createAll(ctx context.Context, i *installation.Installation, number int) (c
 	if err != nil {
 		return 0, 0, err
 	}
-	var (
-		names   = make(chan int)
-		workers sync.WaitGroup
-		errs    = make(chan error, scaleWorkers)
-	)
 	start := time.Now()
-	for range scaleWorkers {
-		workers.Go(func() {
-			for n := range names {
-				c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("client-%06d", n)}}
-				c.Spec.Scopes = []string{"read:invoices", "write:invoices"}
-				if err := i.Create(ctx, c); err != nil {
-					errs <- err
-					return
-				}
-			}
-		})
+	err = inParallel(ctx, number, func(n int) error {
+		c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("client-%06d", n)}}
+		c.Spec.Scopes = []string{"read:invoices", "write:invoices"}
+		return i.Create(ctx, c)
+	})
+	if err != nil {
+		return 0, 0, err
 	}
-	for n := range number {
-		select {
-		case names <- n:
-		case err := <-errs:
-			return 0, 0, err
-		}
-	}
-	close(names)
-	workers.Wait()
 	created = time.Since(start)
 	select {
 	case at := <-done:
 		return created, at.Sub(start), nil
-	case err := <-errs:
-		return 0, 0, err
 	case <-ctx.Done():
 		return 0, 0, ctx.Err()
 	}
