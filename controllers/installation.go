@@ -143,24 +143,42 @@ func (i *Installation) missingPepper(ctx context.Context) (*corev1.Secret, error
 	return i.createPepper(ctx)
 }
 
-// credentialHolder names a client that has a credential, if there is one. Asked
-// of the API server: on this answer all credentials depend.
+// listPage is how many objects are asked for at a time.
+const listPage = 500
+
+// credentialHolder names a client that has a credential, if there is one: its status
+// says so, or, where statuses were lost, its Secret does. Asked of the API server: on
+// this answer all credentials depend.
 func (i *Installation) credentialHolder(ctx context.Context) (string, error) {
-	const page = 500
+	living := map[string]bool{}
 	clients := &v1alpha1.M2MClientList{}
-	for {
-		if err := i.Live.List(ctx, clients, client.Limit(page), client.Continue(clients.Continue)); err != nil {
+	for more := true; more; more = clients.Continue != "" {
+		if err := i.Live.List(ctx, clients, client.Limit(listPage), client.Continue(clients.Continue)); err != nil {
 			return "", fmt.Errorf("looking for clients that have credentials: %w", err)
 		}
 		for n := range clients.Items {
-			if c := &clients.Items[n]; c.Status.Seal != "" || len(c.Status.Credentials) > 0 {
+			c := &clients.Items[n]
+			if c.Status.Seal != "" || len(c.Status.Credentials) > 0 {
 				return c.Namespace + "/" + c.Name, nil
 			}
-		}
-		if clients.Continue == "" {
-			return "", nil
+			living[string(c.UID)] = true
 		}
 	}
+	secrets := &metav1.PartialObjectMetadataList{}
+	secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
+	for more := len(living) > 0; more; more = secrets.Continue != "" {
+		err := i.Live.List(ctx, secrets, client.HasLabels{v1alpha1.LabelClient}, client.Limit(listPage), client.Continue(secrets.Continue))
+		if err != nil {
+			return "", fmt.Errorf("looking for Secrets that hold credentials: %w", err)
+		}
+		for n := range secrets.Items {
+			s := &secrets.Items[n]
+			if living[s.Annotations[v1alpha1.AnnotationClientUID]] && s.Annotations[v1alpha1.AnnotationSeal] != "" {
+				return s.Namespace + "/" + s.Labels[v1alpha1.LabelClient], nil
+			}
+		}
+	}
+	return "", nil
 }
 
 func (i *Installation) createPepper(ctx context.Context) (*corev1.Secret, error) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,7 +28,7 @@ func TestKeysLost(t *testing.T) {
 	issuer := &v1alpha1.ClusterM2MIssuer{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
 
 	t.Run("pepper deleted", func(t *testing.T) {
-		o.lose(t, "m2m-operator-pepper", remove, func() {
+		o.lose(t, v1alpha1.PepperSecret, remove, func() {
 			o.waitIssuer(t, issuer, v1alpha1.ReasonPepperLost)
 			if ready := o.waitReason(t, c, v1alpha1.ReasonPepperLost); !strings.Contains(ready.Message, "restore it from a backup") {
 				t.Errorf("message %q", ready.Message)
@@ -42,7 +43,7 @@ func TestKeysLost(t *testing.T) {
 		o.waitReason(t, newcomer, v1alpha1.ReasonIssued)
 	})
 	t.Run("pepper deleted while nobody looks", func(t *testing.T) {
-		o.lose(t, "m2m-operator-pepper", remove, func() {
+		o.lose(t, v1alpha1.PepperSecret, remove, func() {
 			if err := o.RestartController(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -50,15 +51,34 @@ func TestKeysLost(t *testing.T) {
 		})
 		o.waitReason(t, c, v1alpha1.ReasonIssued)
 	})
+	t.Run("pepper deleted, and all statuses lost", func(t *testing.T) {
+		o.controller(t, false)
+		o.lose(t, v1alpha1.PepperSecret, remove, func() {
+			all := &v1alpha1.M2MClientList{}
+			if err := o.List(t.Context(), all); err != nil {
+				t.Fatal(err)
+			}
+			for i := range all.Items {
+				all.Items[i].Status = v1alpha1.M2MClientStatus{}
+				if err := o.Status().Update(t.Context(), &all.Items[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o.controller(t, true)
+			o.waitReason(t, c, v1alpha1.ReasonPepperLost)
+		})
+		o.waitReason(t, c, v1alpha1.ReasonIssued)
+		o.waitAccepted(t, secret)
+	})
 	t.Run("pepper damaged", func(t *testing.T) {
-		o.lose(t, "m2m-operator-pepper", damage, func() {
+		o.lose(t, v1alpha1.PepperSecret, damage, func() {
 			o.waitReason(t, c, v1alpha1.ReasonPepperLost)
 			o.waitUnavailable(t, secret)
 		})
 		o.waitReason(t, c, v1alpha1.ReasonIssued)
 	})
 	t.Run("another pepper in its place", func(t *testing.T) {
-		o.lose(t, "m2m-operator-pepper", another, func() {
+		o.lose(t, v1alpha1.PepperSecret, another, func() {
 			if ready := o.waitReason(t, c, v1alpha1.ReasonPepperLost); !strings.Contains(ready.Message, "a pepper key that") {
 				t.Errorf("message %q", ready.Message)
 			}
@@ -70,7 +90,7 @@ func TestKeysLost(t *testing.T) {
 		o.waitAccepted(t, secret)
 	})
 	t.Run("signing keys deleted", func(t *testing.T) {
-		o.lose(t, "m2m-operator-keys-default", remove, func() {
+		o.lose(t, v1alpha1.SigningKeysSecretPrefix+"default", remove, func() {
 			o.waitIssuer(t, issuer, v1alpha1.ReasonSigningKeyLost)
 			o.waitReason(t, c, v1alpha1.ReasonIssuerNotReady)
 			o.waitUnavailable(t, secret)
@@ -79,14 +99,14 @@ func TestKeysLost(t *testing.T) {
 		o.waitAccepted(t, secret)
 	})
 	t.Run("signing keys damaged", func(t *testing.T) {
-		o.lose(t, "m2m-operator-keys-default", damage, func() {
+		o.lose(t, v1alpha1.SigningKeysSecretPrefix+"default", damage, func() {
 			o.waitIssuer(t, issuer, v1alpha1.ReasonSigningKeyCorrupt)
 			o.waitUnavailable(t, secret)
 		})
 		o.waitReason(t, c, v1alpha1.ReasonIssued)
 	})
 	t.Run("loss of signing keys accepted", func(t *testing.T) {
-		keys := o.ownSecret(t, "m2m-operator-keys-default")
+		keys := o.ownSecret(t, v1alpha1.SigningKeysSecretPrefix+"default")
 		if err := o.Delete(t.Context(), keys); err != nil {
 			t.Fatal(err)
 		}
@@ -166,6 +186,18 @@ func (o *operator) lose(t *testing.T, name string, how func(*testing.T, *operato
 	backup.ResourceVersion, backup.UID = "", ""
 	if err := o.Create(t.Context(), backup); err != nil {
 		t.Fatalf("restoring: %v; was it made anew?", err)
+	}
+}
+
+// controller stops the controller, or starts another.
+func (o *operator) controller(t *testing.T, run bool) {
+	t.Helper()
+	if !run {
+		o.Controller.Stop(10 * time.Second)
+		return
+	}
+	if err := o.RestartController(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
