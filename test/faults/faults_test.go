@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,6 +39,7 @@ type fault struct {
 	mu     sync.Mutex
 	left   int  // writes until it strikes
 	after  bool // the write that it strikes at still reaches the API server
+	stale  bool // the cache never has a client's Secret
 	struck func()
 	writes []string
 }
@@ -68,6 +70,12 @@ func (f *fault) write(what string, do func() error) error {
 
 func (f *fault) wrap(c client.WithWatch) client.Client {
 	return interceptor.NewClient(c, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if _, ok := o.(*corev1.Secret); ok && f.stale && key.Namespace != operatorNamespace {
+				return apierrors.NewNotFound(corev1.Resource("secrets"), key.Name)
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			return f.write(fmt.Sprintf("create %T", o), func() error { return c.Create(ctx, o, opts...) })
 		},
@@ -210,6 +218,33 @@ func TestEveryWrite(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A NotFound that isn't true replaces nobody's secret.
+func TestStaleCache(t *testing.T) {
+	x := newFixture(t)
+	c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "billing"}}
+	if err := x.Create(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	stop := x.run(t, &fault{left: 1 << 30, stale: true})
+	defer stop()
+	eventually(t, func() error { return x.ready(t, c) })
+	valid := []string{string(secretOf(t, x, c).Data["client_secret"])}
+	flow := flow{versions: "1C"}
+	for _, scopes := range [][]string{{"read:other"}, {"read:other", "write:other"}} {
+		c.Spec.Scopes = scopes
+		if err := x.Update(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() error { return x.settled(t, c, flow, valid) })
+	}
+	// Nor does one that meets a lost status: the Secret that stands in the way is read.
+	c.Status = v1alpha1.M2MClientStatus{}
+	if err := x.Status().Update(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error { return x.settled(t, c, flow, valid) })
 }
 
 // check runs a flow into a fault, and then a fresh controller to the end.
