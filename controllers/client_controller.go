@@ -51,9 +51,8 @@ func (r *ClientReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		return ctrl.Result{}, nil // nothing is written for a client that is going
 	}
 	out, err := r.reconcile(ctx, c)
-	var gone *goneError
 	switch {
-	case errors.As(err, &gone), apierrors.IsNotFound(err):
+	case errors.Is(err, errGone):
 		return ctrl.Result{}, nil
 	case err != nil:
 		return requeueOnConflict(err)
@@ -77,10 +76,8 @@ type outcome struct {
 	again     time.Time
 }
 
-// goneError says that a live read found the client deleted or made anew.
-type goneError struct{}
-
-func (*goneError) Error() string { return "the client is gone" }
+// errGone says that a live read found the client deleted or made anew.
+var errGone = errors.New("the client is gone")
 
 func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient) (outcome, error) {
 	out := outcome{record: journal.Read(&c.Status)}
@@ -169,13 +166,11 @@ func (r *ClientReconciler) liveSecret(ctx context.Context, key client.ObjectKey)
 // still exists and isn't being deleted: a foreground deletion takes the Secret first.
 func (r *ClientReconciler) checkLive(ctx context.Context, c *v1alpha1.M2MClient) error {
 	live := &v1alpha1.M2MClient{}
-	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(c), live); err != nil {
-		return err
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(c), live)
+	if apierrors.IsNotFound(err) || err == nil && (live.UID != c.UID || !live.DeletionTimestamp.IsZero()) {
+		return errGone
 	}
-	if live.UID != c.UID || !live.DeletionTimestamp.IsZero() {
-		return &goneError{}
-	}
-	return nil
+	return err
 }
 
 // decide asks for the decision and carries it out: first the Secret, then, in

@@ -96,9 +96,10 @@ func setText[T any](text string, set func(string) T) {
 // won it usually brings the next reconciliation sooner.
 const retryDelay = 100 * time.Millisecond
 
-// requeueOnConflict keeps lost races out of the error log.
+// requeueOnConflict keeps lost races out of the error log: something was changed,
+// made or deleted between a read and the write that followed it.
 func requeueOnConflict(err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
 		return ctrl.Result{RequeueAfter: retryDelay}, nil
 	}
 	return ctrl.Result{}, err
