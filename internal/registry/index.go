@@ -60,7 +60,7 @@ type resource struct {
 type issuing struct {
 	resource *v1alpha1.ClusterM2MIssuer
 	keys     keyring.Ring
-	token    *token.Issuer // nil while it can't sign
+	token    *token.Issuer // nil while there is no resource
 }
 
 // NewIndex returns an empty index, which authenticates nobody.
@@ -104,7 +104,7 @@ func (x *Index) Ready() error {
 		return errors.New("the pepper isn't there or is damaged")
 	}
 	for _, i := range x.issuing {
-		if i.token != nil {
+		if i.token != nil && i.token.Available() {
 			return nil
 		}
 	}
@@ -285,11 +285,8 @@ func (x *Index) known(issuer string) *issuing {
 func (x *Index) reissue(name string) {
 	i := x.issuing[name]
 	i.token = nil
-	if i.resource != nil && len(i.keys.Keys) > 0 {
-		var err error
-		if i.token, err = newIssuer(i); err != nil {
-			x.log.Error("An issuer signs no tokens", "issuer", name, "reason", err.Error())
-		}
+	if i.resource != nil {
+		i.token = x.newIssuer(i)
 	}
 	if i.resource == nil && len(i.keys.Keys) == 0 {
 		delete(x.issuing, name)
@@ -298,20 +295,32 @@ func (x *Index) reissue(name string) {
 	x.reindex(func(issuer string) bool { return issuer == name })
 }
 
-func newIssuer(i *issuing) (*token.Issuer, error) {
+// newIssuer prepares an issuer; one that can't sign is still known, and says so to
+// who asks for a token.
+func (x *Index) newIssuer(i *issuing) *token.Issuer {
 	spec := &i.resource.Spec
-	return token.NewIssuer(rand.Reader, token.IssuerConfig{
+	config := token.IssuerConfig{
 		Name:      i.resource.Name,
 		URL:       spec.URL,
 		ProjectID: spec.ProjectID,
 		Live:      spec.Environment != v1alpha1.EnvironmentTest,
 		Profile:   token.Profile(policy.Profile(spec)),
 		Keys:      i.keys,
-	})
+	}
+	issuer, err := token.NewIssuer(rand.Reader, config)
+	if err == nil {
+		return issuer
+	}
+	x.log.Warn("An issuer signs no tokens for now", "issuer", config.Name, "reason", err.Error())
+	issuer, err = token.NewUnavailableIssuer(config)
+	if err != nil {
+		return nil // the error was logged: it is the same
+	}
+	return issuer
 }
 
-// publish shows token requests the issuers that can sign, and of those that claim
-// one URL or project id only the older.
+// publish shows token requests the issuers, and of those that claim one URL or
+// project id only the older.
 func (x *Index) publish() {
 	var resources []v1alpha1.ClusterM2MIssuer
 	for _, i := range x.issuing {

@@ -119,6 +119,10 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 				has[event] = true
 			}
 		}
+		_, known := x.Issuer("project")
+		if known != has["issuer"] {
+			t.Fatalf("with %v: issuer known %v", has, known)
+		}
 		want := has["pepper"] && has["keys"] && has["issuer"] && has["client"]
 		if err := authenticates(x, c.Status.ClientID); (err == nil) != want {
 			t.Fatalf("with %v: %v", has, err)

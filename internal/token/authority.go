@@ -65,6 +65,9 @@ func (a *Authority) Authorize(now time.Time, issuer *Issuer, r *Request) (Grant,
 	if r.ClientID == "" || r.ClientSecret == "" {
 		return Grant{}, errNoCredential
 	}
+	if !issuer.Available() {
+		return Grant{}, errNoKey
+	}
 	pepper := a.directory.Pepper()
 	if pepper == nil {
 		return Grant{}, errNoPepper

@@ -42,5 +42,6 @@ var (
 	errMalformedScope = &Error{InvalidScope, "scope is malformed: it is a list of scopes, each separated by one space", "malformed_scope"}
 	errScopeNotHeld   = &Error{InvalidScope, "the client does not hold a scope that it asks for", "scope_not_held"}
 
+	errNoKey    = &Error{TemporarilyUnavailable, "the issuer can't sign tokens at present: try again later", "no_signing_key"}
 	errNoPepper = &Error{TemporarilyUnavailable, "the server can't check credentials at present: try again later", "no_pepper"}
 )

@@ -54,21 +54,16 @@ type Issuer struct {
 
 // NewIssuer checks and prepares an issuer, and signs a probe with each key.
 func NewIssuer(random io.Reader, c IssuerConfig) (*Issuer, error) {
-	i := &Issuer{Name: c.Name, URL: c.URL, ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile, keys: c.Keys}
-	typ := map[Profile]string{Stytch: "JWT", RFC9068: "at+jwt"}[c.Profile]
-	switch {
-	case typ == "":
-		return nil, fmt.Errorf("issuer %q: unknown token profile %q", c.Name, c.Profile)
-	case c.ProjectID == "" || strings.Contains(c.ProjectID, "/"):
-		return nil, fmt.Errorf("issuer %q: %q is not a project id", c.Name, c.ProjectID)
-	case len(c.Keys.Keys) == 0:
+	i, err := NewUnavailableIssuer(c)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Keys.Keys) == 0 {
 		return nil, fmt.Errorf("issuer %q has no signing key", c.Name)
 	}
-	if err := i.parseURL(); err != nil {
-		return nil, fmt.Errorf("issuer %q: %w", c.Name, err)
-	}
+	i.keys = c.Keys
 	for _, k := range c.Keys.Keys {
-		s, err := newSigner(random, k, typ)
+		s, err := newSigner(random, k, c.Profile.typ())
 		if err != nil {
 			return nil, fmt.Errorf("issuer %q: %w", c.Name, err)
 		}
@@ -81,6 +76,38 @@ func NewIssuer(random io.Reader, c IssuerConfig) (*Issuer, error) {
 		return nil, fmt.Errorf("issuer %q: encoding what it publishes: %w", c.Name, err)
 	}
 	return i, nil
+}
+
+// NewUnavailableIssuer returns an issuer that is known and can't sign: its keys are
+// lost or damaged. It gives no tokens and publishes nothing, because verifiers would
+// take an empty set of keys for the truth.
+func NewUnavailableIssuer(c IssuerConfig) (*Issuer, error) {
+	i := &Issuer{Name: c.Name, URL: c.URL, ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile}
+	switch {
+	case c.Profile.typ() == "":
+		return nil, fmt.Errorf("issuer %q: unknown token profile %q", c.Name, c.Profile)
+	case c.ProjectID == "" || strings.Contains(c.ProjectID, "/"):
+		return nil, fmt.Errorf("issuer %q: %q is not a project id", c.Name, c.ProjectID)
+	}
+	if err := i.parseURL(); err != nil {
+		return nil, fmt.Errorf("issuer %q: %w", c.Name, err)
+	}
+	return i, nil
+}
+
+// Available tells whether the issuer can sign.
+func (i *Issuer) Available() bool { return len(i.signers) > 0 }
+
+// typ is the `typ` of a token's JOSE header; empty: there is no such profile.
+func (p Profile) typ() string {
+	switch p {
+	case Stytch:
+		return "JWT"
+	case RFC9068:
+		return "at+jwt"
+	default:
+		return ""
+	}
 }
 
 // String names the issuer, and keeps its keys out of what prints it.

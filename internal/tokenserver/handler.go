@@ -86,6 +86,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, errMethod)
 		return
 	}
+	if !issuer.Available() {
+		h.refuse(w, errUnavailable)
+		return
+	}
 	if target.endpoint == jwksEndpoint {
 		serveDocument(w, r, issuer.JWKS)
 	} else {

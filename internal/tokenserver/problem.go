@@ -81,6 +81,7 @@ var (
 	errMethod         = httpProblem(http.StatusMethodNotAllowed, "method", "the method is not allowed here: see the Allow header")
 	errTooLarge       = httpProblem(http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 64 KiB")
 	errSlowBody       = httpProblem(http.StatusRequestTimeout, "slow_body", "the body did not arrive in time")
+	errUnavailable    = &token.Error{Code: token.TemporarilyUnavailable, Description: "the issuer has no usable keys at present: keep those that you have, and try again later", Reason: "no_signing_key"}
 	errBrokenBody     = invalidRequest("broken_body", "the body did not arrive whole")
 
 	errQuery       = invalidRequest("query", "OAuth parameters belong in the body, never in the URL: take the credential in it as leaked")

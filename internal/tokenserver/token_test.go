@@ -231,6 +231,23 @@ func TestNoPepper(t *testing.T) {
 	checkRefusal(t, f.send(t, post(goodForm)), http.StatusServiceUnavailable, "temporarily_unavailable")
 }
 
+// TestNoKeys: an issuer whose keys are lost is known, and publishes no empty set of
+// keys that verifiers would believe.
+func TestNoKeys(t *testing.T) {
+	f := newFixture(t, func(c *Config, _ *http.Server) {
+		issuer, err := token.NewUnavailableIssuer(token.IssuerConfig{Name: "default", URL: "https://auth.example.com", ProjectID: projectID, Profile: token.Stytch})
+		check(t, err)
+		c.Issuers = token.NewIssuers(issuer)
+	})
+	for _, request := range []string{
+		post(goodForm),
+		request("GET", "/v1/sessions/jwks/"+projectID, ""),
+		request("GET", "/.well-known/openid-configuration", ""),
+	} {
+		checkRefusal(t, f.send(t, request), http.StatusServiceUnavailable, "temporarily_unavailable")
+	}
+}
+
 // TestConcurrently: requests share buffers one after another, and never answers or
 // audit lines.
 func TestConcurrently(t *testing.T) {

@@ -208,7 +208,7 @@ func (o *operator) ownSecret(t *testing.T, name string) *corev1.Secret {
 	return s
 }
 
-// waitUnavailable waits until no replica gives a token or says that it is ready.
+// waitUnavailable waits until each replica says that it can't give tokens now.
 func (o *operator) waitUnavailable(t *testing.T, s *corev1.Secret) {
 	t.Helper()
 	for _, server := range o.servers() {
@@ -219,7 +219,7 @@ func (o *operator) waitUnavailable(t *testing.T, s *corev1.Secret) {
 				return err.Error()
 			}
 			_ = response.Body.Close()
-			if a.status == http.StatusOK || response.StatusCode != http.StatusServiceUnavailable {
+			if a.status != http.StatusServiceUnavailable || a.Error != "temporarily_unavailable" || response.StatusCode != http.StatusServiceUnavailable {
 				return fmt.Sprintf("token endpoint %d, /readyz %d", a.status, response.StatusCode)
 			}
 			return ""
