@@ -248,7 +248,7 @@ func (x *Index) SetIssuer(resource *v1alpha1.ClusterM2MIssuer) {
 	default:
 		known.resource = resource
 	}
-	x.reissue(name)
+	x.reshape(name)
 }
 
 // RemoveIssuer forgets an issuer. Its keys may outlive it.
@@ -256,7 +256,14 @@ func (x *Index) RemoveIssuer(name string) {
 	x.events.Lock()
 	defer x.events.Unlock()
 	x.known(name).resource = nil
+	x.reshape(name)
+}
+
+// reshape prepares an issuer anew whose resource changed, and its clients, whose
+// tokens that shapes. Keys shape no client.
+func (x *Index) reshape(name string) {
 	x.reissue(name)
+	x.reindex(func(issuer string) bool { return issuer == name })
 }
 
 // SetKeys takes the Secret that holds an issuer's signing keys; nil: it is gone.
@@ -281,7 +288,7 @@ func (x *Index) known(issuer string) *issuing {
 	return x.issuing[issuer]
 }
 
-// reissue prepares an issuer anew, and its clients, whose tokens it shapes.
+// reissue prepares an issuer anew.
 func (x *Index) reissue(name string) {
 	i := x.issuing[name]
 	i.token = nil
@@ -292,7 +299,6 @@ func (x *Index) reissue(name string) {
 		delete(x.issuing, name)
 	}
 	x.publish()
-	x.reindex(func(issuer string) bool { return issuer == name })
 }
 
 // newIssuer prepares an issuer; one that can't sign is still known, and says so to

@@ -176,8 +176,8 @@ func (s *clients) keep(listed map[types.UID]bool) { s.index.KeepClients(listed) 
 func (s *clients) strip(o metav1.Object) {
 	c := o.(*v1alpha1.M2MClient)
 	c.ManagedFields, c.Annotations, c.Labels = nil, nil, nil
-	c.Spec.DisplayName, c.Spec.Description, c.Spec.Secret = "", "", nil
-	c.Status.Conditions, c.Status.Effective, c.Status.GrantedScopes = nil, nil, nil
+	c.Spec.DisplayName, c.Spec.Description, c.Spec.Secret, c.Spec.TrustedMetadata = "", "", nil, nil
+	c.Status = v1alpha1.M2MClientStatus{ClientID: c.Status.ClientID, Credentials: c.Status.Credentials, Seal: c.Status.Seal}
 }
 
 // named hands objects of a kind of which there are few to the index by their names.
