@@ -6,12 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,12 +25,8 @@ const recheck = time.Minute
 
 // ClientReconciler gives each M2MClient its credential.
 type ClientReconciler struct {
-	Client       client.Client // reads from the cache
-	Live         client.Reader // reads from the API server
+	base
 	Installation *Installation
-	Events       events.EventRecorder
-	Now          func() time.Time
-	Rand         io.Reader
 	Overlap      time.Duration // how long a replaced secret stays valid
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -23,11 +21,7 @@ import (
 // Installation is what exists once for all clients: the pepper, and the issuer
 // `default` that is made with it.
 type Installation struct {
-	Client    client.Client // reads from the cache
-	Live      client.Reader // reads from the API server
-	Events    events.EventRecorder
-	Now       func() time.Time
-	Rand      io.Reader
+	base
 	Namespace string // of the operator
 	Default   DefaultIssuer
 

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -30,12 +27,8 @@ const annotationReplaceKey = "m2m-operator.dev/replace-lost-signing-key"
 
 // IssuerReconciler gives each ClusterM2MIssuer its signing key.
 type IssuerReconciler struct {
-	Client       client.Client // reads from the cache
-	Live         client.Reader // reads from the API server
+	base
 	Installation *Installation
-	Events       events.EventRecorder
-	Now          func() time.Time
-	Rand         io.Reader
 }
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=clusterm2missuers,verbs=get;list;watch

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,6 +33,15 @@ type Options struct {
 	ProbeAddress   string // "0": none
 	// Adjust may change the manager's options; fault tests put their client in.
 	Adjust func(*ctrl.Options)
+}
+
+// base is what the reconcilers and the installation all work with.
+type base struct {
+	Client client.Client // reads from the cache
+	Live   client.Reader // reads from the API server
+	Events events.EventRecorder
+	Now    func() time.Time
+	Rand   io.Reader
 }
 
 // NewManager builds the controller role, ready to start.
@@ -67,33 +78,16 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manag
 }
 
 func setup(ctx context.Context, mgr ctrl.Manager, o Options) error {
-	recorder := newMeasuredRecorder(mgr.GetEventRecorder("m2m-operator"))
-	installation := &Installation{
-		Client:    mgr.GetClient(),
-		Live:      mgr.GetAPIReader(),
-		Events:    recorder,
-		Now:       time.Now,
-		Rand:      rand.Reader,
-		Namespace: o.Namespace,
-		Default:   o.Default,
+	with := base{
+		Client: mgr.GetClient(),
+		Live:   mgr.GetAPIReader(),
+		Events: newMeasuredRecorder(mgr.GetEventRecorder("m2m-operator")),
+		Now:    time.Now,
+		Rand:   rand.Reader,
 	}
-	issuers := &IssuerReconciler{
-		Client:       mgr.GetClient(),
-		Live:         mgr.GetAPIReader(),
-		Installation: installation,
-		Events:       recorder,
-		Now:          time.Now,
-		Rand:         rand.Reader,
-	}
-	clients := &ClientReconciler{
-		Client:       mgr.GetClient(),
-		Live:         mgr.GetAPIReader(),
-		Installation: installation,
-		Events:       recorder,
-		Now:          time.Now,
-		Rand:         rand.Reader,
-		Overlap:      credential.DefaultOverlap,
-	}
+	installation := &Installation{base: with, Namespace: o.Namespace, Default: o.Default}
+	issuers := &IssuerReconciler{base: with, Installation: installation}
+	clients := &ClientReconciler{base: with, Installation: installation, Overlap: credential.DefaultOverlap}
 	for _, step := range []func() error{
 		func() error { return SetupIndexes(ctx, mgr.GetFieldIndexer()) },
 		func() error { return mgr.Add(installation) },

@@ -48,13 +48,7 @@ func observe(client *v1alpha1.M2MClient, secret *corev1.Secret, pepper *credenti
 	if err != nil {
 		return credential.ObservedSecret{State: credential.SecretAltered}
 	}
-	identity := credential.SecretIdentity{
-		UID:       string(client.UID),
-		Namespace: secret.Namespace,
-		Name:      secret.Name,
-		ClientID:  secret.Annotations[v1alpha1.AnnotationClientID],
-		Version:   version,
-	}
+	identity := identityOf(client, secret, secret.Annotations[v1alpha1.AnnotationClientID], version)
 	observed := credential.ObservedSecret{State: credential.SecretAltered, ClientID: identity.ClientID, Version: version}
 	// Whatever key holds it: the seal says which value is the secret, so that keys
 	// can be renamed.
@@ -68,6 +62,17 @@ func observe(client *v1alpha1.M2MClient, secret *corev1.Secret, pepper *credenti
 		}
 	}
 	return observed
+}
+
+// identityOf is what a Secret's seal binds its secret to.
+func identityOf(client *v1alpha1.M2MClient, secret *corev1.Secret, clientID string, version credential.Version) credential.SecretIdentity {
+	return credential.SecretIdentity{
+		UID:       string(client.UID),
+		Namespace: secret.Namespace,
+		Name:      secret.Name,
+		ClientID:  clientID,
+		Version:   version,
+	}
 }
 
 // belongsTo tells whether the operator made the Secret for this client. A Secret
@@ -157,13 +162,7 @@ func renderMetadata(client *v1alpha1.M2MClient, secret *corev1.Secret, d deliver
 	annotations[v1alpha1.AnnotationClientUID] = string(client.UID)
 	annotations[v1alpha1.AnnotationClientID] = d.clientID
 	annotations[v1alpha1.AnnotationVersion] = d.material.Version.String()
-	identity := credential.SecretIdentity{
-		UID:       string(client.UID),
-		Namespace: secret.Namespace,
-		Name:      secret.Name,
-		ClientID:  d.clientID,
-		Version:   d.material.Version,
-	}
+	identity := identityOf(client, secret, d.clientID, d.material.Version)
 	// A seal that holds is kept, though an older pepper key made it: a new one
 	// would be a write for nothing.
 	if pepper.CheckSecret(identity, d.material.Value, annotations[v1alpha1.AnnotationSeal]) != credential.SealValid {
