@@ -14,8 +14,12 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/test/process"
 )
 
@@ -129,6 +133,15 @@ func (c *Cluster) Config() *rest.Config {
 	config := c.config(c.users.admin)
 	config.QPS = -1
 	return config
+}
+
+// Client is an administrator's, for the kinds of Kubernetes and of the operator.
+func (c *Cluster) Client() (client.WithWatch, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	return client.NewWithWatch(c.Config(), client.Options{Scheme: scheme})
 }
 
 // Kubeconfig is an administrator's.

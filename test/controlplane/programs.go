@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/keyutil"
@@ -113,7 +112,7 @@ func FreeAddress() (string, error) {
 }
 
 func waitUntilOK(ctx context.Context, p *process.Process, client *http.Client, url string) error {
-	return waitFor(ctx, p, func() error {
+	return p.WaitFor(ctx, func() error {
 		response, err := client.Get(url)
 		if err != nil {
 			return err
@@ -127,26 +126,9 @@ func waitUntilOK(ctx context.Context, p *process.Process, client *http.Client, u
 }
 
 func waitForFile(ctx context.Context, p *process.Process, file string) (content []byte, err error) {
-	err = waitFor(ctx, p, func() error {
+	err = p.WaitFor(ctx, func() error {
 		content, err = os.ReadFile(file)
 		return err
 	})
 	return content, err
-}
-
-// waitFor waits until check passes, and no longer than p runs.
-func waitFor(ctx context.Context, p *process.Process, check func() error) error {
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-p.Done():
-			return p.Err()
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w\n%s", p.Name, err, process.LogTail(p.Log))
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }

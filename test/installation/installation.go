@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
@@ -92,13 +90,8 @@ func Start(ctx context.Context, o Options) (*Installation, error) {
 	return i, nil
 }
 
-func (i *Installation) start(ctx context.Context) error {
-	scheme := runtime.NewScheme()
-	err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
-	if err != nil {
-		return err
-	}
-	if i.WithWatch, err = client.NewWithWatch(i.Cluster.Config(), client.Options{Scheme: scheme}); err != nil {
+func (i *Installation) start(ctx context.Context) (err error) {
+	if i.WithWatch, err = i.Cluster.Client(); err != nil {
 		return err
 	}
 	if i.metrics, err = controlplane.FreeAddress(); err != nil {
@@ -215,19 +208,10 @@ func (i *Installation) startServer(ctx context.Context, address string) error {
 // AddServer starts a replica that is not one of Servers, and waits until it is ready.
 func (i *Installation) AddServer(ctx context.Context, audit string) (*Server, error) {
 	s, err := i.newServer(ctx, "", audit)
-	for err == nil {
-		if err = s.ready(); err == nil {
-			return s, nil
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-			err = nil
-		case <-s.Done():
-			err = s.Err()
-		case <-ctx.Done():
-		}
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return s, s.WaitFor(ctx, s.ready)
 }
 
 func (i *Installation) newServer(ctx context.Context, address, audit string) (s *Server, err error) {

@@ -44,9 +44,7 @@ func TestKeysLost(t *testing.T) {
 	})
 	t.Run("pepper deleted while nobody looks", func(t *testing.T) {
 		o.lose(t, v1alpha1.PepperSecret, remove, func() {
-			if err := o.RestartController(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			o.controller(t, true)
 			o.waitReason(t, c, v1alpha1.ReasonPepperLost)
 		})
 		o.waitReason(t, c, v1alpha1.ReasonIssued)
@@ -126,9 +124,7 @@ func TestKeysLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.waitReason(t, c, v1alpha1.ReasonIssuerNotFound)
-		if err := o.RestartController(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		o.controller(t, true)
 		second := o.newClient(t, c.Namespace, "second", nil)
 		o.waitReason(t, second, v1alpha1.ReasonIssuerNotFound) // the controller is at work again
 		if err := o.Get(t.Context(), client.ObjectKey{Name: "default"}, &v1alpha1.ClusterM2MIssuer{}); !apierrors.IsNotFound(err) {

@@ -3,6 +3,7 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -69,6 +70,23 @@ func (p *Process) Err() error {
 		return fmt.Errorf("%s stopped by itself (%s)\n%s", p.Name, p.cmd.ProcessState, LogTail(p.Log))
 	default:
 		return nil
+	}
+}
+
+// WaitFor waits until check passes, and no longer than the program runs.
+func (p *Process) WaitFor(ctx context.Context, check func() error) error {
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.Done():
+			return p.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w\n%s", p.Name, err, LogTail(p.Log))
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
