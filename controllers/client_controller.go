@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -23,64 +24,104 @@ import (
 // as a Secret that isn't ours: foreign Secrets are not in the cache.
 const recheck = time.Minute
 
-// ClientReconciler gives each M2MClient its credential.
+// ClientReconciler gives each M2MClient its credential, and rotates it.
 type ClientReconciler struct {
 	base
 	Installation *Installation
-	Overlap      time.Duration // how long a replaced secret stays valid
+	Propagation  time.Duration // how long a secret is valid before it is visible
+
+	flights flights // rotations under way
+	turns   *turns  // of rotations that the interval asks for
+	claims  claims  // of client ids that were chosen
+	inUse   clientSet
+	access  accessCache
 }
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients,verbs=get;list;watch
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients/status,verbs=patch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;delete
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile implements reconcile.Reconciler.
 func (r *ClientReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	c := &v1alpha1.M2MClient{}
 	if err := r.Client.Get(ctx, req.NamespacedName, c); err != nil {
+		r.forget(req.NamespacedName, err)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if !c.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil // nothing is written for a client that is going
+	if still, err := r.untouchable(ctx, c); still || err != nil {
+		return ctrl.Result{}, err
 	}
 	out, err := r.reconcile(ctx, c)
 	switch {
 	case errors.Is(err, errGone):
 		return ctrl.Result{}, nil
+	case errors.Is(err, errStale):
+		return ctrl.Result{RequeueAfter: retryDelay}, nil
 	case err != nil:
 		return requeueOnConflict(err)
 	}
 	return r.report(ctx, c, out)
 }
 
+// forget drops what is kept in memory of a client that is gone.
+func (r *ClientReconciler) forget(key client.ObjectKey, err error) {
+	if apierrors.IsNotFound(err) {
+		r.flights.forget(key)
+		r.turns.forget(key)
+		r.claims.forget(key)
+		r.inUse.set(key, false)
+	}
+}
+
+// untouchable tells whether nothing may be written for a client: it is going, its
+// namespace is, or a person paused it.
+func (r *ClientReconciler) untouchable(ctx context.Context, c *v1alpha1.M2MClient) (bool, error) {
+	if !c.DeletionTimestamp.IsZero() || c.Annotations[v1alpha1.AnnotationPause] == "true" {
+		return true, nil
+	}
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	err := r.Client.Get(ctx, client.ObjectKey{Name: c.Namespace}, namespace)
+	if apierrors.IsNotFound(err) {
+		return false, nil // it is new: the cache hasn't heard of it
+	}
+	return err == nil && !namespace.DeletionTimestamp.IsZero(), err
+}
+
 // outcome is what a reconciliation leads to: what the status will say, the events
 // that tell of it, and when to look again.
 type outcome struct {
-	verdict verdict
-	issuer  *v1alpha1.ClusterM2MIssuer
-	policy  policy.Effective
-	record  credential.Record
-	decided bool // record is a decision's, to be written
+	verdict  verdict
+	issuer   *v1alpha1.ClusterM2MIssuer
+	policy   policy.Effective
+	rotation policy.Rotation
+	decision credential.Decision
+	record   credential.Record
+	decided  bool // record is to be written
 	// delivered is false while the Secret doesn't hold what it should.
-	delivered bool
-	cause     credential.Cause
-	forged    bool
-	version   credential.Version
-	again     time.Time
+	delivered    bool
+	restartedFor string
+	again        time.Time
 }
 
-// errGone says that a live read found the client deleted or made anew.
-var errGone = errors.New("the client is gone")
+var (
+	// errGone says that a live read found the client deleted or made anew.
+	errGone = errors.New("the client is gone")
+	// errStale says that a live read found what the cache doesn't have yet.
+	errStale = errors.New("the cache is behind the API server")
+)
 
 func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient) (outcome, error) {
-	out := outcome{record: journal.Read(&c.Status)}
+	out := outcome{record: journal.Read(&c.Status), restartedFor: c.Status.RestartedFor}
 	issuer, verdict, err := r.issuer(ctx, c)
 	if err != nil || issuer == nil {
 		out.verdict = verdict
 		return out, err
 	}
 	out.issuer, out.policy = issuer, policy.Resolve(&c.Spec, &issuer.Spec)
+	out.rotation = policy.ResolveRotation(&c.Spec, out.policy.Lifetime)
 	pepper, err := r.Installation.Pepper(ctx)
 	var lost *LostError
 	switch {
@@ -93,13 +134,14 @@ func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient)
 		out.verdict = verdict
 		return out, nil
 	}
-	secret, err := r.observedSecret(ctx, c)
+	found, err := r.gather(ctx, c, pepper)
 	if err != nil {
 		return out, err
 	}
-	result, err := r.decide(ctx, c, secret, pepper, out)
+	result, err := r.decide(ctx, c, found, out)
 	if exists, ok := errors.AsType[*existsError](err); ok {
-		return r.decide(ctx, c, exists.secret, pepper, out)
+		found.secret = exists.secret
+		return r.decide(ctx, c, found, out)
 	}
 	return result, err
 }
@@ -128,176 +170,99 @@ func (r *ClientReconciler) issuer(ctx context.Context, c *v1alpha1.M2MClient) (*
 	return issuer, verdict{}, nil
 }
 
-// observedSecret reads the client's Secret. Where the cache has none and a
-// credential was recorded, the API server is asked: a cached NotFound must not
-// replace anybody's secret. A client without a record needs no such question,
-// because creating a Secret that exists fails.
-func (r *ClientReconciler) observedSecret(ctx context.Context, c *v1alpha1.M2MClient) (*corev1.Secret, error) {
-	key := client.ObjectKey{Namespace: c.Namespace, Name: secretName(c)}
-	secret := &corev1.Secret{}
-	err := r.Client.Get(ctx, key, secret)
-	if err == nil {
-		return secret, nil
+// decide asks for the decision and carries it out: first the Secret, then, in
+// report, the status. A crash between the two is taken up by the next decision.
+func (r *ClientReconciler) decide(ctx context.Context, c *v1alpha1.M2MClient, found gathered, out outcome) (outcome, error) {
+	in, verdict, err := r.input(ctx, c, &found, out)
+	if err != nil || verdict.reason != "" {
+		out.verdict, out.again = verdict, r.Now().Add(importRecheck(c, r.Now()))
+		return out, err
 	}
-	if !apierrors.IsNotFound(err) {
-		return nil, err
+	d, err := credential.Decide(in)
+	if err != nil {
+		return out, err
 	}
-	if c.Status.Seal == "" && !stalledOnSecret(c) {
-		return nil, nil
+	if d.Scheduled {
+		turn := r.turns.take(client.ObjectKeyFromObject(c), r.Now())
+		if in.Held = r.Now().Before(turn); in.Held {
+			if d, err = credential.Decide(in); err != nil {
+				return out, err
+			}
+			d.NextAt = turn
+		}
 	}
-	return r.liveSecret(ctx, key)
+	out.decision = d
+	if d.Problem != credential.ProblemNone {
+		out.verdict, out.again = r.problem(c, found.secret, d)
+		out.record, out.decided = d.Record, d.Changed
+		return out, nil
+	}
+	if err := r.checkLive(ctx, c, found.secret, d); err != nil {
+		return out, err
+	}
+	if d.ClaimsID {
+		if out.verdict, err = r.claim(ctx, c, out.issuer, d); err != nil || out.verdict.reason != "" {
+			out.again = r.Now().Add(recheck)
+			return out, err
+		}
+	}
+	return r.deliver(ctx, c, found, out)
 }
 
-func (r *ClientReconciler) liveSecret(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
-	secret := &corev1.Secret{}
-	if err := r.Live.Get(ctx, key, secret); err != nil {
-		return nil, client.IgnoreNotFound(err)
+// checkLive makes sure, before a secret is made or another delivered, that the
+// decision isn't one about the past: a cached state must not replace anybody's
+// secret, and a foreground deletion takes the Secret first. A client that has no
+// credential yet needs no such question: creating a Secret that exists fails.
+func (r *ClientReconciler) checkLive(ctx context.Context, c *v1alpha1.M2MClient, secret *corev1.Secret, d credential.Decision) error {
+	if !d.Generated && !d.Delivers || c.Status.Seal == "" {
+		return nil
 	}
-	return secret, nil
-}
-
-// checkLive makes sure, before a recorded credential is replaced, that the client
-// still exists and isn't being deleted: a foreground deletion takes the Secret first.
-func (r *ClientReconciler) checkLive(ctx context.Context, c *v1alpha1.M2MClient) error {
 	live := &v1alpha1.M2MClient{}
 	err := r.Live.Get(ctx, client.ObjectKeyFromObject(c), live)
-	if apierrors.IsNotFound(err) || err == nil && (live.UID != c.UID || !live.DeletionTimestamp.IsZero()) {
+	switch {
+	case apierrors.IsNotFound(err), err == nil && (live.UID != c.UID || !live.DeletionTimestamp.IsZero()):
 		return errGone
+	case err != nil:
+		return err
+	case live.ResourceVersion != c.ResourceVersion:
+		return errStale
+	case !d.Generated || secret == nil:
+		return nil // what is written to the Secret is fenced by its resourceVersion
+	}
+	now, err := r.liveSecret(ctx, client.ObjectKeyFromObject(secret))
+	if err == nil && (now == nil || now.ResourceVersion != secret.ResourceVersion) {
+		return errStale
 	}
 	return err
 }
 
-// decide asks for the decision and carries it out: first the Secret, then, in
-// report, the status. A crash between the two is taken up by the next decision.
-func (r *ClientReconciler) decide(ctx context.Context, c *v1alpha1.M2MClient, secret *corev1.Secret, pepper *credential.Pepper, out outcome) (outcome, error) {
-	decision, err := credential.Decide(credential.Input{
-		Now:     r.Now(),
-		Rand:    r.Rand,
-		Pepper:  pepper,
-		UID:     string(c.UID),
-		Live:    out.issuer.Spec.Environment != v1alpha1.EnvironmentTest,
-		Overlap: r.Overlap,
-		Record:  out.record,
-		Secret:  observe(c, secret, pepper),
-	})
-	if err != nil {
-		return out, err
-	}
-	if decision.Problem != credential.ProblemNone {
-		out.verdict, out.again = r.problem(c, secret, decision)
-		return out, nil
-	}
-	if decision.New && out.record.Seal != "" {
-		if err := r.checkLive(ctx, c); err != nil {
-			return out, err
-		}
-	}
-	return r.deliver(ctx, c, secret, pepper, decision, out)
-}
-
-// deliver brings the Secret up to date and says what the status becomes.
-func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, secret *corev1.Secret, pepper *credential.Pepper, decision credential.Decision, out outcome) (outcome, error) {
-	desired, err := renderSecret(c, secret, delivery{
-		clientID: decision.Record.ClientID,
-		material: decision.Material,
-		tokenURL: tokenURL(out.issuer),
-		issuer:   out.issuer.Spec.URL,
-		jwksURL:  jwksURL(out.issuer),
-		scopes:   out.policy.Scopes,
-	}, pepper)
-	if err != nil {
-		out.verdict = stalled(v1alpha1.ReasonInvalidTemplate, err.Error())
-		return out, nil
-	}
-	refusal, err := r.writeSecret(ctx, c, secret, desired)
-	if err != nil {
-		return out, err
-	}
-	if refusal.reason != "" {
-		out.verdict, out.again = refusal, r.Now().Add(recheck)
-		if decision.New {
-			return out, nil // nobody has the new secret: what was valid stays so
-		}
-	}
-	out.delivered, out.decided = true, true
-	out.record, out.cause, out.forged = decision.Record, decision.Cause, decision.Forged
-	out.version = decision.Material.Version
-	if out.again.IsZero() {
-		out.again = decision.NextAt
-	}
-	if refusal.reason == "" {
-		out.verdict = settled(c, out)
-	}
-	return out, nil
-}
-
-// writeSecret creates or updates the Secret, or says why the API server refuses it.
-func (r *ClientReconciler) writeSecret(ctx context.Context, c *v1alpha1.M2MClient, existing, desired *corev1.Secret) (verdict, error) {
-	var err error
-	switch {
-	case existing == nil:
-		err = r.Client.Create(ctx, desired)
-		if apierrors.IsAlreadyExists(err) {
-			return verdict{}, r.exists(ctx, client.ObjectKeyFromObject(desired), err)
-		}
-	case sameSecret(existing, desired):
-		return verdict{}, nil
-	case existing.Immutable != nil && *existing.Immutable:
-		return stalled(v1alpha1.ReasonSecretConflict, fmt.Sprintf(
-			"Secret %q is immutable and can't be brought up to date: delete it, and it is made anew", desired.Name)), nil
-	default:
-		// The resourceVersion that was read fences this update.
-		err = r.Client.Update(ctx, desired)
-	}
-	switch {
-	case err == nil:
-		return verdict{}, nil
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return stalled(v1alpha1.ReasonNamespaceTerminating, fmt.Sprintf(
-			"namespace %q is being deleted: no Secret can be made in it", c.Namespace)), nil
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsRequestEntityTooLargeError(err):
-		return stalled(v1alpha1.ReasonSecretForbidden, fmt.Sprintf(
-			"the API server refuses Secret %q: %s", desired.Name, apiMessage(err))), nil
-	default:
-		return verdict{}, err
-	}
-}
-
-// exists reads the Secret that stands in the way; one that is gone meanwhile leaves
-// the error that it caused.
-func (r *ClientReconciler) exists(ctx context.Context, key client.ObjectKey, conflict error) error {
-	live, err := r.liveSecret(ctx, key)
-	switch {
-	case err != nil:
-		return err
-	case live == nil:
-		return conflict
-	}
-	return &existsError{live}
-}
-
-// problem translates what keeps a decision from being made.
+// problem translates what keeps a credential from being delivered.
 func (r *ClientReconciler) problem(c *v1alpha1.M2MClient, secret *corev1.Secret, d credential.Decision) (verdict, time.Time) {
 	switch d.Problem {
 	case credential.ProblemSecretForeign:
-		return secretTaken(secret), r.Now().Add(recheck)
+		return secretTaken(c, secret), r.Now().Add(recheck)
 	case credential.ProblemTooManyVersions:
 		return waiting(v1alpha1.ReasonTooManyVersions, fmt.Sprintf(
-			"Secret %q was lost or edited, and %d earlier secrets are still valid, the most there may be: the next is made at %s",
+			"Secret %q was lost or edited, and %d earlier secrets are still valid, the most there may be: the next is made at %s, or when one of them is listed in spec.rotation.revoke",
 			secretName(c), credential.MaxVersions, d.NextAt.Format(time.RFC3339))), d.NextAt
 	default:
 		return stalled(v1alpha1.ReasonPepperLost, fmt.Sprintf(
-			"this client's credential was sealed with a pepper key that Secret %s doesn't hold: restore that Secret from a backup",
-			r.Installation.pepperKey())), r.Now().Add(recheck)
+			"this client's credential was sealed with a pepper key that Secret %s doesn't hold: restore that Secret from a backup; if there is none, set the annotation %s of this M2MClient to a new text, and it gets a new secret",
+			r.Installation.pepperKey(), v1alpha1.AnnotationRotate)), r.Now().Add(recheck)
 	}
 }
 
-func secretTaken(secret *corev1.Secret) verdict {
+func secretTaken(c *v1alpha1.M2MClient, secret *corev1.Secret) verdict {
 	owner := "something else"
 	if name := secret.Labels[v1alpha1.LabelClient]; name != "" {
 		owner = fmt.Sprintf("an M2MClient %q", name)
 	}
+	if secret.Labels[v1alpha1.LabelAdopt] == c.Name {
+		return stalled(v1alpha1.ReasonSecretConflict, fmt.Sprintf(
+			"Secret %q has the adopt label, and no credential that this client can take over: it was edited, a living M2MClient has it, or this client has its own credential already; to import its values name it in spec.secret.importFrom of a new M2MClient",
+			secret.Name))
+	}
 	return stalled(v1alpha1.ReasonSecretConflict, fmt.Sprintf(
-		"Secret %q belongs to %s and is left alone: delete or rename that Secret, or apply this M2MClient under another name or spec.secret.name",
+		"Secret %q belongs to %s and is left alone: delete or rename that Secret, or choose another spec.secret.name",
 		secret.Name, owner))
 }

@@ -21,13 +21,24 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/policy"
 )
 
-// settled is the verdict on a client whose credential is delivered and valid.
-func settled(c *v1alpha1.M2MClient, out outcome) verdict {
+// settled is the verdict on a client whose Secret is as it should be.
+func settled(c *v1alpha1.M2MClient, out outcome, restart verdict) verdict {
+	d := &out.decision
 	switch {
 	case out.policy.Violation != nil:
 		return stalled(out.policy.Violation.Reason, out.policy.Violation.Message)
+	case restart.reason != "":
+		return restart
 	case !out.policy.Active:
 		return ready(v1alpha1.ReasonInactive, "the client is inactive, as spec.state says: it gets no tokens and keeps its credential")
+	case d.Phase == credential.PhaseRotating:
+		return waiting(v1alpha1.ReasonRotating, fmt.Sprintf("a new secret is valid already, and replaces the one in Secret %q in a moment", secretName(c)))
+	case d.Phase == credential.PhaseFull:
+		return waiting(v1alpha1.ReasonTooManyVersions, fmt.Sprintf(
+			"a rotation is due, and %d secrets are valid, the most there may be: it begins when the first of them ends, or is listed in spec.rotation.revoke", credential.MaxVersions))
+	case d.Phase == credential.PhaseStaged:
+		return ready(v1alpha1.ReasonStaged, fmt.Sprintf(
+			"Secret %q holds version %s as the next client secret beside the current one, and both are valid: set spec.rotation.staged to promote or cancel it", secretName(c), d.Next.Version))
 	default:
 		return ready(v1alpha1.ReasonIssued, fmt.Sprintf("the credential is in Secret %q", secretName(c)))
 	}
@@ -45,6 +56,7 @@ func (r *ClientReconciler) report(ctx context.Context, c *v1alpha1.M2MClient, ou
 	was := c.Status.DeepCopy()
 	slices.SortFunc(was.Conditions, byType)
 	status := nextStatus(c, out, metav1.NewTime(r.Now()))
+	r.inUse.set(client.ObjectKeyFromObject(c), len(out.decision.Kept) > 0)
 	if !equality.Semantic.DeepEqual(was, status) {
 		err := r.Client.Status().Apply(ctx, statusConfiguration(c, status), client.FieldOwner(v1alpha1.ManagedBy), client.ForceOwnership)
 		if err != nil {
@@ -55,14 +67,17 @@ func (r *ClientReconciler) report(ctx context.Context, c *v1alpha1.M2MClient, ou
 	if out.again.IsZero() {
 		return ctrl.Result{}, nil
 	}
-	return ctrl.Result{RequeueAfter: max(out.again.Sub(r.Now()), time.Second)}, nil
+	return ctrl.Result{RequeueAfter: max(out.again.Sub(r.Now()), soonest)}, nil
 }
+
+// soonest is how soon a client is looked at again that asks for no particular time.
+const soonest = 20 * time.Millisecond
 
 // nextStatus is the whole status after a reconciliation.
 func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M2MClientStatus {
 	s := c.Status.DeepCopy()
 	s.ObservedGeneration = c.Generation
-	s.Conditions = out.verdict.conditions(s.Conditions, c.Generation, now)
+	s.Conditions = out.verdict.conditions(s.Conditions, inUse(out), c.Generation, now)
 	s.Effective = &v1alpha1.EffectiveClient{
 		IssuerName:     policy.IssuerName(&c.Spec),
 		State:          stateOf(c),
@@ -74,6 +89,10 @@ func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M
 		s.GrantedScopes = out.policy.Scopes
 		s.Effective.TokenLifetime = &metav1.Duration{Duration: out.policy.Lifetime}
 		s.Effective.Audiences = out.policy.Audiences
+		s.Effective.Overlap = duration(out.rotation.Overlap)
+		s.Effective.RetireWhenUnused = effectiveRetirement(out.rotation)
+		s.NextRotationTime = stampOf(out.decision.NextRotation)
+		s.RestartedFor = out.restartedFor
 	}
 	if out.delivered {
 		s.SecretName = secretName(c)
@@ -83,6 +102,44 @@ func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M
 	}
 	slices.SortFunc(s.Conditions, byType)
 	return s
+}
+
+func duration(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
+
+func stampOf(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	stamp := metav1.NewTime(t)
+	return &stamp
+}
+
+func instantOf(t *metav1.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.Time
+}
+
+// inUse says of the replaced secrets that outlive their overlap which they are. It
+// names no time that changes with each use: that is in status.usage.
+func inUse(out outcome) *metav1.Condition {
+	var versions []string
+	reason, because := v1alpha1.ReasonUnreported, "not all token servers have said yet that nobody uses it"
+	for _, kept := range out.decision.Kept {
+		versions = append(versions, kept.Version.String())
+		if kept.Reported {
+			reason, because = v1alpha1.ReasonInUse, "it was used lately, see status.usage: restart what got it by an environment variable or a subPath mount"
+		}
+	}
+	if len(versions) == 0 {
+		return nil
+	}
+	return &metav1.Condition{
+		Type: v1alpha1.ConditionPreviousSecretInUse, Status: metav1.ConditionTrue, Reason: reason,
+		Message: fmt.Sprintf("version %s of the secret was replaced and stays valid past its overlap, until it is unused for %s or its notAfter comes: %s",
+			strings.Join(versions, ", "), out.rotation.RetireFor, because),
+	}
 }
 
 func stateOf(c *v1alpha1.M2MClient) v1alpha1.ClientState {
@@ -104,48 +161,109 @@ func statusConfiguration(c *v1alpha1.M2MClient, s *v1alpha1.M2MClientStatus) *ac
 	setText(s.TokenURL, status.WithTokenURL)
 	setText(s.SecretName, status.WithSecretName)
 	setText(s.ClientSecretLastFour, status.WithClientSecretLastFour)
+	setText(s.NextClientSecretLastFour, status.WithNextClientSecretLastFour)
+	setText(s.RestartedFor, status.WithRestartedFor)
 	setText(s.Seal, status.WithSeal)
-	effective := ac.EffectiveClient().
-		WithIssuerName(s.Effective.IssuerName).
-		WithState(s.Effective.State).
-		WithDeletionPolicy(s.Effective.DeletionPolicy).
-		WithAudiences(s.Effective.Audiences...)
-	if s.Effective.TokenLifetime != nil {
-		effective.WithTokenLifetime(*s.Effective.TokenLifetime)
+	setTime(s.LastRotationTime, status.WithLastRotationTime)
+	setTime(s.NextRotationTime, status.WithNextRotationTime)
+	setTime(s.LastCancelTime, status.WithLastCancelTime)
+	if s.LastVersionNumber > 0 {
+		status.WithLastVersionNumber(s.LastVersionNumber)
 	}
-	status.WithEffective(effective)
-	for _, credential := range s.Credentials {
-		entry := ac.CredentialStatus().
-			WithVersion(credential.Version).
-			WithRole(credential.Role).
-			WithHash(credential.Hash).
-			WithCreatedAt(credential.CreatedAt)
-		setText(credential.LastFour, entry.WithLastFour)
-		if credential.NotAfter != nil {
-			entry.WithNotAfter(*credential.NotAfter)
-		}
-		status.WithCredentials(entry)
+	if t := s.ObservedTriggers; t != nil {
+		triggers := ac.RotationTriggers()
+		setText(t.Spec, triggers.WithSpec)
+		setText(t.Annotation, triggers.WithAnnotation)
+		status.WithObservedTriggers(triggers)
+	}
+	status.WithEffective(effectiveConfiguration(s.Effective))
+	for i := range s.Credentials {
+		status.WithCredentials(credentialConfiguration(&s.Credentials[i]))
 	}
 	return ac.M2MClient(c.Name, c.Namespace).WithUID(c.UID).WithResourceVersion(c.ResourceVersion).WithStatus(status)
+}
+
+func effectiveConfiguration(e *v1alpha1.EffectiveClient) *ac.EffectiveClientApplyConfiguration {
+	effective := ac.EffectiveClient().
+		WithIssuerName(e.IssuerName).
+		WithState(e.State).
+		WithDeletionPolicy(e.DeletionPolicy).
+		WithAudiences(e.Audiences...)
+	if e.TokenLifetime != nil {
+		effective.WithTokenLifetime(*e.TokenLifetime)
+	}
+	if e.Overlap != nil {
+		effective.WithOverlap(*e.Overlap)
+	}
+	if retire := e.RetireWhenUnused; retire != nil {
+		effective.WithRetireWhenUnused(ac.RetireWhenUnused().WithFor(*retire.For).WithDeadline(*retire.Deadline))
+	}
+	return effective
+}
+
+func credentialConfiguration(c *v1alpha1.CredentialStatus) *ac.CredentialStatusApplyConfiguration {
+	entry := ac.CredentialStatus().
+		WithVersion(c.Version).
+		WithRole(c.Role).
+		WithHash(c.Hash).
+		WithCreatedAt(c.CreatedAt)
+	setText(c.LastFour, entry.WithLastFour)
+	setTime(c.RetireAfter, entry.WithRetireAfter)
+	setTime(c.NotAfter, entry.WithNotAfter)
+	return entry
 }
 
 // tell sends the events that a person would want to know of, after the write that
 // they report.
 func (r *ClientReconciler) tell(c *v1alpha1.M2MClient, was, now *v1alpha1.M2MClientStatus, out outcome) {
-	if out.forged {
+	d := &out.decision
+	if d.Forged {
 		r.warn(c, "StatusForged", "the status held a credential that the operator didn't write; it was replaced")
 	}
-	switch out.cause {
-	case credential.CauseIssued:
-		r.note(c, "CredentialIssued", "client %s was given its credential, version %s, in Secret %s", now.ClientID, out.version, now.SecretName)
-	case credential.CauseRecovered:
-		r.note(c, "CredentialRecovered", "the status was rebuilt from Secret %s, version %s", now.SecretName, out.version)
-	case credential.CauseSecretLost:
-		r.warn(c, "SecretReplaced", "Secret %s was deleted: it holds a new secret, version %s; the lost one stays valid for %s", now.SecretName, out.version, r.Overlap)
-	case credential.CauseSecretAltered:
-		r.warn(c, "SecretReplaced", "the secret in Secret %s was edited: it holds a new one, version %s; the one before stays valid for %s", now.SecretName, out.version, r.Overlap)
+	if out.decided {
+		r.tellCause(c, now, d, out.rotation.Overlap)
+		for _, version := range d.Revoked {
+			r.note(c, "SecretRevoked", "version %s of the secret was revoked and is no longer valid", version)
+		}
+		for _, version := range d.Retired {
+			r.note(c, "SecretRetired", "version %s of the secret, which was replaced, is unused and no longer valid", version)
+		}
+	}
+	if condition := meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionPreviousSecretInUse); condition != nil &&
+		meta.FindStatusCondition(was.Conditions, condition.Type) == nil {
+		r.warn(c, condition.Type, "%s", condition.Message)
 	}
 	r.tellReadiness(c, was, now)
+}
+
+func (r *ClientReconciler) tellCause(c *v1alpha1.M2MClient, now *v1alpha1.M2MClientStatus, d *credential.Decision, overlap time.Duration) {
+	version := d.Material.Version
+	switch d.Cause {
+	case credential.CauseIssued:
+		r.note(c, "CredentialIssued", "client %s was given its credential, version %s, in Secret %s", now.ClientID, version, now.SecretName)
+	case credential.CauseRecovered:
+		r.note(c, "CredentialRecovered", "the status was rebuilt from Secret %s, version %s", now.SecretName, version)
+	case credential.CauseRestored:
+		r.note(c, "CredentialRestored", "client %s was restored from Secret %s, version %s", now.ClientID, now.SecretName, version)
+	case credential.CauseReissued:
+		r.warn(c, "CredentialReissued", "client %s has a new secret, version %s: no earlier one is valid, because the pepper key that checked them is gone", now.ClientID, version)
+	case credential.CauseSecretLost:
+		r.warn(c, "SecretReplaced", "Secret %s was deleted: it holds a new secret, version %s; the lost one stays valid for %s", now.SecretName, version, overlap)
+	case credential.CauseSecretAltered:
+		if d.Phase == credential.PhaseRotating {
+			r.warn(c, "SecretReplaced", "an older secret was put back into Secret %s: a new one replaces it", now.SecretName)
+			return
+		}
+		r.warn(c, "SecretReplaced", "the secret in Secret %s was edited: it holds a new one, version %s; the one before stays valid for %s", now.SecretName, version, overlap)
+	case credential.CauseRotated, credential.CauseResumed:
+		r.note(c, "SecretRotated", "Secret %s holds a new secret, version %s; the one before stays valid for %s at least", now.SecretName, version, overlap)
+	case credential.CauseStaged:
+		r.note(c, "SecretStaged", "Secret %s holds version %s as the next client secret beside the current one", now.SecretName, d.Next.Version)
+	case credential.CauseCancelled:
+		r.note(c, "RotationCancelled", "the staged secret was dropped")
+	case credential.CauseRevoked:
+		r.note(c, "SecretReplaced", "the current secret was revoked: Secret %s holds a new one, version %s, which was delivered first", now.SecretName, version)
+	}
 }
 
 func (r *ClientReconciler) tellReadiness(c *v1alpha1.M2MClient, was, now *v1alpha1.M2MClientStatus) {

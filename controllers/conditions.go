@@ -33,9 +33,9 @@ func waiting(reason, message string) verdict {
 	return verdict{false, v1alpha1.ConditionReconciling, reason, message}
 }
 
-// conditions returns the conditions that follow from a verdict. Those of other
-// writers are not touched: server-side apply keeps them.
-func (v verdict) conditions(was []metav1.Condition, generation int64, now metav1.Time) []metav1.Condition {
+// conditions returns the conditions that follow from a verdict, and one more if it
+// isn't nil. Those of other writers are not touched: server-side apply keeps them.
+func (v verdict) conditions(was []metav1.Condition, more *metav1.Condition, generation int64, now metav1.Time) []metav1.Condition {
 	next := []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}}
 	if v.ready {
 		next[0].Status = metav1.ConditionTrue
@@ -44,6 +44,11 @@ func (v verdict) conditions(was []metav1.Condition, generation int64, now metav1
 	}
 	for i := range next {
 		next[i].Reason, next[i].Message = v.reason, v.message
+	}
+	if more != nil {
+		next = append(next, *more)
+	}
+	for i := range next {
 		next[i].ObservedGeneration = generation
 		next[i].LastTransitionTime = metav1.NewTime(now.UTC().Truncate(time.Second))
 		if old := meta.FindStatusCondition(was, next[i].Type); old != nil && old.Status == next[i].Status {
@@ -65,7 +70,8 @@ func byType(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) 
 func ownCondition(conditionType string) bool {
 	return conditionType == v1alpha1.ConditionReady ||
 		conditionType == v1alpha1.ConditionStalled ||
-		conditionType == v1alpha1.ConditionReconciling
+		conditionType == v1alpha1.ConditionReconciling ||
+		conditionType == v1alpha1.ConditionPreviousSecretInUse
 }
 
 // conditionConfigurations is what the operator applies: its own conditions.
@@ -89,6 +95,13 @@ func conditionConfigurations(conditions []metav1.Condition) []*metaac.ConditionA
 func setText[T any](text string, set func(string) T) {
 	if text != "" {
 		set(text)
+	}
+}
+
+// setTime sets a field that is left out where there is no time.
+func setTime[T any](at *metav1.Time, set func(metav1.Time) T) {
+	if at != nil {
+		set(*at)
 	}
 }
 

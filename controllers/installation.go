@@ -22,8 +22,9 @@ import (
 // `default` that is made with it.
 type Installation struct {
 	base
-	Namespace string // of the operator
-	Default   DefaultIssuer
+	Namespace   string // of the operator
+	Default     DefaultIssuer
+	Propagation time.Duration // how long a secret is valid before it is visible
 
 	mu     sync.Mutex
 	loaded loadedPepper
@@ -60,8 +61,9 @@ func (e *LostError) Error() string { return e.message }
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=clusterm2missuers,verbs=create
 
-// Start makes the pepper and the issuer `default` on the first start of all. It
-// implements manager.Runnable; only the leader runs it.
+// Start makes the pepper and the issuer `default` on the first start of all, and
+// then looks after the pepper's keys. It implements manager.Runnable; only the
+// leader runs it.
 func (i *Installation) Start(ctx context.Context) error {
 	backoff := wait.Backoff{Duration: time.Second, Factor: 2, Cap: time.Minute, Steps: 1 << 30}
 	_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {
@@ -77,7 +79,7 @@ func (i *Installation) Start(ctx context.Context) error {
 		}
 		return true, nil
 	})
-	<-ctx.Done()
+	i.rotatePepper(ctx)
 	return nil
 }
 
@@ -98,8 +100,11 @@ func (i *Installation) Pepper(ctx context.Context) (*credential.Pepper, error) {
 		return i.loaded.pepper, nil
 	}
 	pepper, err := credential.ParsePepper(secret.Data)
+	if err != nil && len(secret.Data) == 0 && secret.Annotations[annotationReplacePepper] == "true" {
+		return i.replacePepper(ctx, secret)
+	}
 	if err != nil {
-		return nil, &LostError{fmt.Sprintf("Secret %s, which every credential is checked with, is damaged (%v): restore it from a backup", i.pepperKey(), err)}
+		return nil, &LostError{fmt.Sprintf("Secret %s, which every credential is checked with, is damaged (%v): restore it from a backup%s", i.pepperKey(), err, withoutBackup)}
 	}
 	i.loaded = loadedPepper{secret.ResourceVersion, pepper}
 	return pepper, nil
@@ -124,8 +129,8 @@ func (i *Installation) missingPepper(ctx context.Context) (*corev1.Secret, error
 	}
 	if holder != "" {
 		i.lost.err = &LostError{fmt.Sprintf(
-			"Secret %s, which every credential is checked with, is gone, and clients such as %s have credentials: restore it from a backup; without one, delete those M2MClients and apply them again",
-			i.pepperKey(), holder)}
+			"Secret %s, which every credential is checked with, is gone, and clients such as %s have credentials: restore it from a backup%s",
+			i.pepperKey(), holder, withoutBackup)}
 		i.lost.until = i.Now().Add(lostPepperRecheck)
 		return nil, i.lost.err
 	}
@@ -194,6 +199,34 @@ func (i *Installation) createPepper(ctx context.Context) (*corev1.Secret, error)
 	log.FromContext(ctx).Info("Made the pepper; back it up with the signing keys", "secret", i.pepperKey())
 	i.Events.Eventf(secret, nil, corev1.EventTypeNormal, "PepperCreated", "Create", "every credential is checked with this Secret: back it up")
 	return secret, nil
+}
+
+// annotationReplacePepper, on an empty Secret of the pepper's name, accepts that the
+// pepper is lost: a new one is made.
+const annotationReplacePepper = "m2m-operator.dev/replace-lost-pepper"
+
+const withoutBackup = "; if there is none, create it empty with the annotation " + annotationReplacePepper + "=true: " +
+	"then each client gets a new secret when its annotation " + v1alpha1.AnnotationRotate + " is set to a new text"
+
+// replacePepper fills the empty Secret of a person who accepts that the pepper is lost.
+func (i *Installation) replacePepper(ctx context.Context, secret *corev1.Secret) (*credential.Pepper, error) {
+	pepper, err := credential.NewPepper(i.Rand)
+	if err != nil {
+		return nil, err
+	}
+	secret = secret.DeepCopy()
+	if secret.Labels == nil {
+		secret.Labels = map[string]string{}
+	}
+	secret.Labels[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
+	delete(secret.Annotations, annotationReplacePepper)
+	secret.Data = pepper.Data()
+	if err := i.Client.Update(ctx, secret); err != nil {
+		return nil, err
+	}
+	i.Events.Eventf(secret, nil, corev1.EventTypeWarning, "PepperReplaced", "Update", "the pepper was given up for lost: every credential from before waits for a rotation")
+	i.loaded = loadedPepper{secret.ResourceVersion, pepper}
+	return pepper, nil
 }
 
 func (i *Installation) createDefaultIssuer(ctx context.Context) error {

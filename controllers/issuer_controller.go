@@ -160,7 +160,7 @@ func (r *IssuerReconciler) report(ctx context.Context, issuer *v1alpha1.ClusterM
 	was := issuer.Status.DeepCopy()
 	next := was.DeepCopy()
 	next.ObservedGeneration = issuer.Generation
-	next.Conditions = v.conditions(next.Conditions, issuer.Generation, metav1.NewTime(r.Now()))
+	next.Conditions = v.conditions(next.Conditions, nil, issuer.Generation, metav1.NewTime(r.Now()))
 	next.TokenURL, next.JWKSURL = tokenURL(issuer), jwksURL(issuer)
 	if v.ready {
 		next.Keys = nil

@@ -20,17 +20,22 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
-	"github.com/m2m-operator/m2m-operator/internal/credential"
 )
 
 // Options are what an operator chooses when the controller is started.
 type Options struct {
-	Namespace      string // of the operator
-	Default        DefaultIssuer
-	Workers        int
+	Namespace string // of the operator
+	Default   DefaultIssuer
+	Workers   int
+	// Propagation is how long a new secret is valid before it is visible: token servers
+	// must have heard of it.
+	Propagation time.Duration
+	// RotationRate is how many rotations begin in a second that only intervals ask for.
+	RotationRate   float64
 	LeaderElection bool
-	MetricsAddress string // "0": none
-	ProbeAddress   string // "0": none
+	MetricsAddress string           // "0": none
+	ProbeAddress   string           // "0": none
+	Now            func() time.Time // nil: the system's clock
 	// Adjust may change the manager's options; fault tests put their client in.
 	Adjust func(*ctrl.Options)
 }
@@ -41,8 +46,14 @@ type base struct {
 	Live   client.Reader // reads from the API server
 	Events events.EventRecorder
 	Now    func() time.Time
-	Rand   io.Reader
+	// Elapsed is a clock that nobody can set.
+	Elapsed func() time.Duration
+	Rand    io.Reader
 }
+
+// Leader election.
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=m2m-system,resources=leases,verbs=create
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=m2m-system,resources=leases,resourceNames=m2m-operator-controller,verbs=update
 
 // NewManager builds the controller role, ready to start.
 func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manager, error) {
@@ -57,7 +68,7 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manag
 	readOwnWrites := true
 	options := ctrl.Options{
 		Scheme: scheme,
-		Cache:  CacheOptions(),
+		Cache:  CacheOptions(o.Namespace),
 		// A reconciliation that follows a write sees it, so none acts on the state before.
 		Client:                        client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: &readOwnWrites}},
 		LeaderElection:                o.LeaderElection,
@@ -85,9 +96,14 @@ func setup(ctx context.Context, mgr ctrl.Manager, o Options) error {
 		Now:    time.Now,
 		Rand:   rand.Reader,
 	}
-	installation := &Installation{base: with, Namespace: o.Namespace, Default: o.Default}
+	started := time.Now()
+	with.Elapsed = func() time.Duration { return time.Since(started) }
+	if o.Now != nil {
+		with.Now = o.Now
+	}
+	installation := &Installation{base: with, Namespace: o.Namespace, Default: o.Default, Propagation: o.Propagation}
 	issuers := &IssuerReconciler{base: with, Installation: installation}
-	clients := &ClientReconciler{base: with, Installation: installation, Overlap: credential.DefaultOverlap}
+	clients := &ClientReconciler{base: with, Installation: installation, Propagation: o.Propagation, turns: newTurns(o.RotationRate)}
 	for _, step := range []func() error{
 		func() error { return SetupIndexes(ctx, mgr.GetFieldIndexer()) },
 		func() error { return mgr.Add(installation) },

@@ -38,40 +38,55 @@ func deletionPolicy(client *v1alpha1.M2MClient) v1alpha1.DeletionPolicy {
 
 // observe classifies what stands where a client's Secret should be.
 func observe(client *v1alpha1.M2MClient, secret *corev1.Secret, pepper *credential.Pepper) credential.ObservedSecret {
-	if secret == nil {
+	switch {
+	case secret == nil:
 		return credential.ObservedSecret{State: credential.SecretAbsent}
-	}
-	if !belongsTo(secret, client) {
+	case belongsTo(secret, client):
+		return open(secret, string(client.UID), pepper)
+	case importsFrom(client, secret):
+		return credential.ObservedSecret{State: credential.SecretAbsent} // to be taken over
+	default:
 		return credential.ObservedSecret{State: credential.SecretForeign}
 	}
-	version, err := credential.ParseVersion(secret.Annotations[v1alpha1.AnnotationVersion])
-	if err != nil {
-		return credential.ObservedSecret{State: credential.SecretAltered}
-	}
-	identity := identityOf(client, secret, secret.Annotations[v1alpha1.AnnotationClientID], version)
-	observed := credential.ObservedSecret{State: credential.SecretAltered, ClientID: identity.ClientID, Version: version}
+}
+
+// open reads what a Secret says that was made for the client with a UID.
+func open(secret *corev1.Secret, uid string, pepper *credential.Pepper) credential.ObservedSecret {
+	observed := credential.ObservedSecret{State: credential.SecretAltered}
+	current := identityOf(secret, uid, false)
+	next := identityOf(secret, uid, true)
+	observed.ClientID, observed.Version = current.ClientID, current.Version
 	// Whatever key holds it: the seal says which value is the secret, so that keys
 	// can be renamed.
 	for _, value := range secret.Data {
-		switch pepper.CheckSecret(identity, string(value), secret.Annotations[v1alpha1.AnnotationSeal]) {
+		switch pepper.CheckSecret(current, string(value), secret.Annotations[v1alpha1.AnnotationSeal]) {
 		case credential.SealValid:
 			observed.State, observed.Value = credential.SecretSealed, string(value)
-			return observed
 		case credential.SealUnknownKey:
 			observed.State = credential.SecretUnknownKey
+		}
+		if pepper.CheckSecret(next, string(value), secret.Annotations[v1alpha1.AnnotationNextSeal]) == credential.SealValid {
+			observed.Next = credential.Material{Version: next.Version, Value: string(value)}
 		}
 	}
 	return observed
 }
 
-// identityOf is what a Secret's seal binds its secret to.
-func identityOf(client *v1alpha1.M2MClient, secret *corev1.Secret, clientID string, version credential.Version) credential.SecretIdentity {
+// identityOf is what a Secret's seal binds its secret to. A version that can't be
+// read is one that no seal holds for.
+func identityOf(secret *corev1.Secret, uid string, next bool) credential.SecretIdentity {
+	annotation := v1alpha1.AnnotationVersion
+	if next {
+		annotation = v1alpha1.AnnotationNextVersion
+	}
+	version, _ := credential.ParseVersion(secret.Annotations[annotation])
 	return credential.SecretIdentity{
-		UID:       string(client.UID),
+		UID:       uid,
 		Namespace: secret.Namespace,
 		Name:      secret.Name,
-		ClientID:  clientID,
+		ClientID:  secret.Annotations[v1alpha1.AnnotationClientID],
 		Version:   version,
+		Next:      next,
 	}
 }
 
@@ -88,17 +103,18 @@ func belongsTo(secret *corev1.Secret, client *v1alpha1.M2MClient) bool {
 type delivery struct {
 	clientID string
 	material credential.Material
+	next     credential.Material // zero: no secret is staged
 	tokenURL string
 	issuer   string
 	jwksURL  string
 	scopes   []string
 }
 
-// renderSecret returns the Secret as it should be. What others added to the
-// metadata of an existing one is kept; data is the operator's alone.
-func renderSecret(client *v1alpha1.M2MClient, existing *corev1.Secret, d delivery, pepper *credential.Pepper) (*corev1.Secret, error) {
+// renderSecret returns a Secret of a client as it should be. What others added to
+// the metadata of an existing one is kept; data is the operator's alone.
+func renderSecret(client *v1alpha1.M2MClient, name string, existing *corev1.Secret, d delivery, pepper *credential.Pepper) (*corev1.Secret, error) {
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: client.Namespace, Name: secretName(client)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: client.Namespace, Name: name},
 		Type:       corev1.SecretTypeOpaque,
 	}
 	if existing != nil {
@@ -137,6 +153,9 @@ func renderData(client *v1alpha1.M2MClient, d delivery) (map[string][]byte, erro
 		values[s.name] = s.value
 		data[cmp.Or(string(s.key), s.name)] = []byte(s.value)
 	}
+	if d.next.Value != "" {
+		data[cmp.Or(string(keys.NextClientSecret), "next_client_secret")] = []byte(d.next.Value)
+	}
 	for _, key := range slices.Sorted(maps.Keys(template.Data)) {
 		text, err := compose(string(template.Data[key]), values)
 		if err != nil {
@@ -159,16 +178,28 @@ func renderMetadata(client *v1alpha1.M2MClient, secret *corev1.Secret, d deliver
 	applyTemplate(secretTemplate(client).Metadata, labels, annotations)
 	labels[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
 	labels[v1alpha1.LabelClient] = client.Name
+	delete(labels, v1alpha1.LabelAdopt) // it counts once
+	delete(annotations, v1alpha1.AnnotationKeepUntil)
 	annotations[v1alpha1.AnnotationClientUID] = string(client.UID)
 	annotations[v1alpha1.AnnotationClientID] = d.clientID
-	annotations[v1alpha1.AnnotationVersion] = d.material.Version.String()
-	identity := identityOf(client, secret, d.clientID, d.material.Version)
-	// A seal that holds is kept, though an older pepper key made it: a new one
-	// would be a write for nothing.
-	if pepper.CheckSecret(identity, d.material.Value, annotations[v1alpha1.AnnotationSeal]) != credential.SealValid {
-		annotations[v1alpha1.AnnotationSeal] = pepper.SealSecret(identity, d.material.Value)
-	}
 	secret.Labels, secret.Annotations = labels, annotations
+	seal(secret, string(client.UID), d.material, pepper, v1alpha1.AnnotationVersion, v1alpha1.AnnotationSeal)
+	seal(secret, string(client.UID), d.next, pepper, v1alpha1.AnnotationNextVersion, v1alpha1.AnnotationNextSeal)
+}
+
+// seal binds a secret to its client by annotations. A seal that holds is kept,
+// though an older pepper key made it: a new one would be a write for nothing.
+func seal(secret *corev1.Secret, uid string, m credential.Material, pepper *credential.Pepper, versionKey, sealKey string) {
+	if m.Value == "" {
+		delete(secret.Annotations, versionKey)
+		delete(secret.Annotations, sealKey)
+		return
+	}
+	secret.Annotations[versionKey] = m.Version.String()
+	identity := identityOf(secret, uid, sealKey == v1alpha1.AnnotationNextSeal)
+	if pepper.CheckSecret(identity, m.Value, secret.Annotations[sealKey]) != credential.SealValid {
+		secret.Annotations[sealKey] = pepper.SealSecret(identity, m.Value)
+	}
 }
 
 // templated is the content of annotationTemplate.

@@ -2,8 +2,10 @@ package controllers
 
 import (
 	"context"
+	"slices"
 	"strings"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
@@ -25,15 +27,20 @@ import (
 const (
 	indexIssuer     = "issuer"     // M2MClients by the name of their issuer
 	indexSecretName = "secretName" // M2MClients by the name of their Secret
+	indexClientID   = "clientID"   // M2MClients by issuer and the client id that they have or want
+	indexClientUID  = "clientUID"  // Secrets by the UID of their client
 )
 
-// CacheOptions keep the cache small: of all Secrets only the operator's own, and
-// of no object the managed fields.
-func CacheOptions() cache.Options {
+// CacheOptions keep the cache small: of all Secrets only the operator's own, of
+// Leases only those of token servers, and of no object the managed fields.
+func CacheOptions(namespace string) cache.Options {
 	ours := labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject:         map[client.Object]cache.ByObject{&corev1.Secret{}: {Label: ours}},
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}:        {Label: ours},
+			&coordinationv1.Lease{}: {Label: ours, Namespaces: map[string]cache.Config{namespace: {}}},
+		},
 	}
 }
 
@@ -45,9 +52,35 @@ func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	if err != nil {
 		return err
 	}
-	return indexer.IndexField(ctx, &v1alpha1.M2MClient{}, indexSecretName, func(o client.Object) []string {
+	err = indexer.IndexField(ctx, &v1alpha1.M2MClient{}, indexSecretName, func(o client.Object) []string {
 		return []string{secretName(o.(*v1alpha1.M2MClient))}
 	})
+	if err != nil {
+		return err
+	}
+	err = indexer.IndexField(ctx, &v1alpha1.M2MClient{}, indexClientID, clientIDs)
+	if err != nil {
+		return err
+	}
+	return indexer.IndexField(ctx, &corev1.Secret{}, indexClientUID, func(o client.Object) []string {
+		if uid := o.GetAnnotations()[v1alpha1.AnnotationClientUID]; uid != "" {
+			return []string{uid}
+		}
+		return nil
+	})
+}
+
+// clientIDs are the ids that a client has or wants to have, with its issuer.
+func clientIDs(o client.Object) []string {
+	c := o.(*v1alpha1.M2MClient)
+	issuer := policy.IssuerName(&c.Spec)
+	var ids []string
+	for _, id := range []string{c.Status.ClientID, c.Spec.ClientID} {
+		if id != "" && !slices.Contains(ids, idKey(issuer, id)) {
+			ids = append(ids, idKey(issuer, id))
+		}
+	}
+	return ids
 }
 
 // SetupWithManager registers the reconciler. workers is how many clients are
@@ -68,7 +101,13 @@ func (r *ClientReconciler) clientsOfSecret(ctx context.Context, secret client.Ob
 	if client.ObjectKeyFromObject(secret) == r.Installation.pepperKey() {
 		return r.requests(ctx)
 	}
-	return r.requests(ctx, client.InNamespace(secret.GetNamespace()), client.MatchingFields{indexSecretName: secret.GetName()})
+	requests := r.requests(ctx, client.InNamespace(secret.GetNamespace()), client.MatchingFields{indexSecretName: secret.GetName()})
+	// One of a name that its client doesn't use any more.
+	owner := reconcile.Request{NamespacedName: client.ObjectKey{Namespace: secret.GetNamespace(), Name: secret.GetLabels()[v1alpha1.LabelClient]}}
+	if owner.Name != "" && !slices.Contains(requests, owner) {
+		requests = append(requests, owner)
+	}
+	return requests
 }
 
 func (r *ClientReconciler) clientsOfIssuer(ctx context.Context, issuer client.Object) []reconcile.Request {

@@ -73,6 +73,22 @@ type ClusterM2MIssuerSpec struct {
 	// token says what tokens are like.
 	// +optional
 	Token *IssuerTokenSpec `json:"token,omitempty"`
+
+	// chosenClientIDs says who may choose client ids (spec.clientID of an M2MClient, or
+	// an import). Nobody where it is absent.
+	// +optional
+	ChosenClientIDs *ChosenClientIDs `json:"chosenClientIDs,omitempty"`
+}
+
+// ChosenClientIDs says who may choose client ids.
+type ChosenClientIDs struct {
+	// namespaces whose M2MClients may choose their ids; `*` stands for all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.all(n, n == '*' || n.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))",message="chosenClientIDs.namespaces must be names of namespaces, or * for all"
+	Namespaces []string `json:"namespaces,omitempty"`
 }
 
 // Environment is what an issuer is for.

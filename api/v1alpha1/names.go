@@ -9,6 +9,9 @@ const (
 	// ConditionReconciling is True while the object waits for something that comes
 	// by itself; absent otherwise.
 	ConditionReconciling = "Reconciling"
+	// ConditionPreviousSecretInUse is True while a replaced secret is kept past its
+	// overlap because it may still be used; absent otherwise.
+	ConditionPreviousSecretInUse = "PreviousSecretInUse"
 )
 
 // Reasons of an M2MClient's conditions.
@@ -17,14 +20,30 @@ const (
 	ReasonIssued = "Issued"
 	// ReasonInactive: as asked, the client gets no tokens.
 	ReasonInactive = "Inactive"
+	// ReasonStaged: the next secret is delivered beside the current one, and waits to be promoted.
+	ReasonStaged = "Staged"
+	// ReasonRotating: a new secret is valid, and will replace the current one in a moment.
+	ReasonRotating = "Rotating"
+	// ReasonRevoked: the current secret was revoked, and no other could be delivered yet.
+	ReasonRevoked = "Revoked"
+	// ReasonRestartForbidden: the installation may not restart workloads.
+	ReasonRestartForbidden = "RestartForbidden"
+	// ReasonRestartFailed: a workload of spec.rotation.restart could not be restarted.
+	ReasonRestartFailed = "RestartFailed"
+	// ReasonImportWaiting: the Secret to import isn't there, or lacks the adopt label.
+	ReasonImportWaiting = "ImportWaiting"
+	// ReasonImportRefused: what the Secret to import holds can't be a credential.
+	ReasonImportRefused = "ImportRefused"
+	// ReasonClientIDNotPermitted: the issuer doesn't let the namespace choose client ids.
+	ReasonClientIDNotPermitted = "ClientIDNotPermitted"
+	// ReasonClientIDTaken: another client, or a project, has the client id.
+	ReasonClientIDTaken = "ClientIDTaken"
 	// ReasonIssuerNotFound: the manifest names an issuer that doesn't exist.
 	ReasonIssuerNotFound = "IssuerNotFound"
 	// ReasonIssuerNotReady: the issuer exists, and can't sign yet.
 	ReasonIssuerNotReady = "IssuerNotReady"
 	// ReasonSecretConflict: the Secret's name is taken.
 	ReasonSecretConflict = "SecretConflict"
-	// ReasonNamespaceTerminating: no Secret can be made in a namespace that is being deleted.
-	ReasonNamespaceTerminating = "NamespaceTerminating"
 	// ReasonSecretForbidden: the API server refused the Secret, by a quota or a policy.
 	ReasonSecretForbidden = "SecretForbidden"
 	// ReasonMetadataTooLarge: trustedMetadata is over 4 KiB and never put into a token.
@@ -37,6 +56,14 @@ const (
 	ReasonTooManyVersions = "TooManyVersions"
 	// ReasonPepperLost: the keys that check the client's secret aren't there.
 	ReasonPepperLost = "PepperLost"
+)
+
+// Reasons of the condition PreviousSecretInUse.
+const (
+	// ReasonInUse: a replaced secret was used lately.
+	ReasonInUse = "InUse"
+	// ReasonUnreported: not all token servers have said whether a replaced secret was used.
+	ReasonUnreported = "Unreported"
 )
 
 // Reasons of a ClusterM2MIssuer's conditions; ReasonPepperLost is one too.
@@ -67,6 +94,31 @@ const (
 	AnnotationVersion = "m2m-operator.dev/version"
 	// AnnotationSeal is, on a Secret, the MAC that binds its secret to its client.
 	AnnotationSeal = "m2m-operator.dev/seal"
+	// AnnotationNextVersion is, on a Secret, the version of the staged secret that it
+	// delivers beside the current one.
+	AnnotationNextVersion = "m2m-operator.dev/next-version"
+	// AnnotationNextSeal is, on a Secret, the MAC that binds its staged secret to its client.
+	AnnotationNextSeal = "m2m-operator.dev/next-seal"
+	// AnnotationKeepUntil is, on a Secret whose name its client no longer uses, when it is deleted.
+	AnnotationKeepUntil = "m2m-operator.dev/keep-until"
+	// LabelRole is, on a Lease, the role of the process that renews it.
+	LabelRole = "m2m-operator.dev/role"
+	// RoleServer is a token server's value of LabelRole.
+	RoleServer = "server"
+	// AnnotationReportedUntil is, on a token server's Lease, up to when every use of a
+	// secret that may be retired stands in a status.
+	AnnotationReportedUntil = "m2m-operator.dev/reported-until"
+	// AnnotationStoppedAt is, on the Lease of a token server that has stopped with uses
+	// unreported, when it stopped.
+	AnnotationStoppedAt = "m2m-operator.dev/stopped-at"
+	// LabelAdopt is, on a Secret, the name of the M2MClient that may take it over or
+	// import from it.
+	LabelAdopt = "m2m-operator.dev/adopt"
+	// AnnotationRotate is, on an M2MClient, any text: a new one replaces the secret
+	// now. On the pepper's Secret, a new one replaces the pepper's active key.
+	AnnotationRotate = "m2m-operator.dev/rotate"
+	// AnnotationPause is, on an M2MClient, "true" while nothing may be written to it.
+	AnnotationPause = "m2m-operator.dev/pause"
 )
 
 // DefaultIssuer is the issuer of clients that name none.

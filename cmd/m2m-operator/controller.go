@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +31,9 @@ its namespace: they can't be made again.`,
 			if err := checkDefaultIssuer(o.Default); err != nil {
 				return err
 			}
+			if o.Propagation <= 0 || o.RotationRate <= 0 {
+				return errors.New("--propagation-delay and --rotation-rate must be more than zero")
+			}
 			config, err := c.restConfig()
 			if err != nil {
 				return err
@@ -45,6 +50,8 @@ its namespace: they can't be made again.`,
 	flags.StringVar(&o.Default.URL, "default-issuer-url", "", "`URL` of the ClusterM2MIssuer \"default\", made once, on the first start of all: where clients and verifiers reach the server; empty makes none")
 	flags.StringVar(&environment, "default-issuer-environment", environment, "`environment` of the ClusterM2MIssuer \"default\": Live or Test")
 	flags.IntVar(&o.Workers, "workers", 16, "how many M2MClients are reconciled at one time")
+	flags.DurationVar(&o.Propagation, "propagation-delay", 2*time.Second, "how long a new secret is valid at the token servers before it is delivered: more than the time of a watch event")
+	flags.Float64Var(&o.RotationRate, "rotation-rate", 20, "how many rotations a second begin that only spec.rotation.interval asks for")
 	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one replica lead; without it, run one replica only")
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", "127.0.0.1:9090", "`address` of /metrics; 0 serves none")
 	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz; 0 serves none")

@@ -3,7 +3,6 @@ package credential
 import (
 	"fmt"
 	"io"
-	"slices"
 	"time"
 )
 
@@ -32,21 +31,34 @@ type ObservedSecret struct {
 	ClientID string
 	Version  Version
 	Value    string
+	Next     Material // delivered beside it, its seal holding; zero: none
+	Adopted  bool     // it was sealed for an earlier client, and opted in to this one
 }
+
+// First is what a client's first credential is to be; what is empty is made.
+type First struct{ ClientID, Secret string }
 
 // Input is all that a decision depends on.
 type Input struct {
-	Now     time.Time
-	Rand    io.Reader
-	Pepper  *Pepper
-	UID     string
-	Live    bool // the issuer's environment: shows in new client ids
-	Overlap time.Duration
-	Record  Record
-	Secret  ObservedSecret
+	Now      time.Time
+	Rand     io.Reader
+	Pepper   *Pepper
+	UID      string
+	Live     bool // the issuer's environment: shows in new client ids
+	First    First
+	Rotation Rotation
+	Triggers Triggers // as manifest and annotation have them
+	Record   Record
+	Secret   ObservedSecret
+	Pending  Material // the record's Next, if this process made it
+	// NextSeen is how long this process has seen the record's Next in the status: by a
+	// clock that can't be set.
+	NextSeen time.Duration
+	Usage    Usage
+	Held     bool // rotations that only the interval asks for wait for their turn
 }
 
-// Problem is why nothing can be decided.
+// Problem is why a credential can't be delivered.
 type Problem string
 
 const (
@@ -56,7 +68,8 @@ const (
 	ProblemSecretForeign Problem = "SecretForeign"
 	// ProblemPepperKeyUnknown: hashes or seals name a pepper key that isn't there.
 	ProblemPepperKeyUnknown Problem = "PepperKeyUnknown"
-	// ProblemTooManyVersions: MaxVersions secrets are valid; a new one must wait.
+	// ProblemTooManyVersions: MaxVersions secrets are valid; one to replace a lost one
+	// must wait.
 	ProblemTooManyVersions Problem = "TooManyVersions"
 )
 
@@ -64,18 +77,44 @@ const (
 type Cause string
 
 const (
-	// CauseNone: nothing changes, or an expired version is dropped.
+	// CauseNone: nothing changes that people would want to know of.
 	CauseNone Cause = ""
 	// CauseIssued: the first credential.
 	CauseIssued Cause = "Issued"
 	// CauseRecovered: the record was lost or forged and comes from the sealed Secret.
 	CauseRecovered Cause = "Recovered"
+	// CauseRestored: the credential of an earlier client, whose Secret opted in.
+	CauseRestored Cause = "Restored"
+	// CauseReissued: nothing could be checked any more, and a rotation was asked for.
+	CauseReissued Cause = "Reissued"
 	// CauseResumed: the Secret was written before a crash; its record follows.
 	CauseResumed Cause = "Resumed"
 	// CauseSecretLost: the Secret was deleted.
 	CauseSecretLost Cause = "SecretLost"
 	// CauseSecretAltered: the secret was edited, or an older one was put back.
 	CauseSecretAltered Cause = "SecretAltered"
+	// CauseRotated: a rotation has ended, and the Secret delivers the new secret.
+	CauseRotated Cause = "Rotated"
+	// CauseStaged: the next secret is delivered beside the current one.
+	CauseStaged Cause = "Staged"
+	// CauseCancelled: a staged rotation was cancelled.
+	CauseCancelled Cause = "Cancelled"
+	// CauseRevoked: the current version was revoked, and another replaces it.
+	CauseRevoked Cause = "Revoked"
+)
+
+// Phase is where a client is in its rotation.
+type Phase string
+
+const (
+	// PhaseSettled: no rotation is under way.
+	PhaseSettled Phase = ""
+	// PhaseRotating: the next version is recorded, and will be delivered.
+	PhaseRotating Phase = "Rotating"
+	// PhaseStaged: the next version is delivered beside the current one.
+	PhaseStaged Phase = "Staged"
+	// PhaseFull: a rotation is due, and MaxVersions versions are valid.
+	PhaseFull Phase = "Full"
 )
 
 // Material is a secret to deliver.
@@ -84,159 +123,165 @@ type Material struct {
 	Value   string
 }
 
-// Decision is what must hold next: the Secret delivers Material, then the record
-// says Record. Where Problem is set, the record stays as it is.
+// Decision is what must hold next: the Secret delivers Material, and Next beside it,
+// then the record says Record. Where Problem is set the Secret is left alone.
 type Decision struct {
 	Problem  Problem
 	Cause    Cause
-	Forged   bool // the record had values, and a seal that didn't hold for them
-	New      bool // Material is new: it must be written before the record
+	Phase    Phase
 	Material Material
+	Next     Material // zero: no secret is staged
 	Record   Record
-	NextAt   time.Time // when to decide again; zero: when something changes
+	Changed  bool // Record is not what it was
+	// Generated and Delivers ask for a look at the API server before anything is
+	// written: a new secret was made, or the Secret gets another one.
+	Generated bool
+	Delivers  bool
+	ClaimsID  bool     // no seal for this client vouches for the record's client id
+	Scheduled bool     // the interval asks for a rotation that begins now
+	Forged    bool     // the record had values, and a seal that didn't hold for them
+	Pending   Material // the record's new Next: to be kept in memory
+	// Undeliverable is the record if the Secret refuses a secret that replaces a
+	// revoked one; nil: the record stays as it is.
+	Undeliverable *Record
+	Revoked       []Version
+	Retired       []Version // replaced versions that nobody uses any more
+	Kept          []Kept
+	NextRotation  time.Time // by the interval; zero: none
+	NextAt        time.Time // when to decide again; zero: when something changes
 }
 
-// Decide says what a client's Secret and record must become. It generates a
-// secret only where none that was recorded can be delivered, and never on
-// evidence that it can't check.
+// Kept is a replaced version that outlives its overlap, because it may be in use.
+type Kept struct {
+	Version  Version
+	Reported bool // it was used lately; else not all servers have reported
+}
+
+// Decide says what a client's Secret and record must become. It generates a secret
+// only where one is asked for or none that was recorded can be delivered, and never
+// on evidence that it can't check.
 func Decide(in Input) (Decision, error) {
-	if in.Secret.State == SecretForeign {
+	state := in.Pepper.CheckRecord(in.UID, in.Record)
+	switch {
+	case in.Secret.State == SecretForeign && state == SealValid:
+		return newPlan(in).prune().block(ProblemSecretForeign), nil
+	case in.Secret.State == SecretForeign:
 		return problem(in, ProblemSecretForeign), nil
-	}
-	switch state := in.Pepper.CheckRecord(in.UID, in.Record); {
 	case state == SealValid:
 		return decideRecorded(in)
 	case in.Secret.State == SecretSealed:
-		return recoverFromSecret(in, recordSays(in.Record)), nil
+		return recoverFromSecret(in)
 	case state == SealUnknownKey || in.Secret.State == SecretUnknownKey:
-		return problem(in, ProblemPepperKeyUnknown), nil
+		return decideUnchecked(in, state)
 	default:
-		return issueFirst(in, recordSays(in.Record))
+		return issueFirst(in)
 	}
 }
 
 // decideRecorded handles a client whose record can be trusted.
 func decideRecorded(in Input) (Decision, error) {
-	kept := slices.DeleteFunc(slices.Clone(in.Record.Credentials), func(c Credential) bool { return !c.Live(in.Now) })
-	current, ok := Record{Credentials: kept}.Current()
-	if ok && !in.Pepper.HasKey(current.Hash.KeyID) {
-		return problem(in, ProblemPepperKeyUnknown), nil
+	p := newPlan(in).prune()
+	if current, ok := p.with(RoleCurrent); ok && !in.Pepper.HasKey(current.Hash.KeyID) || in.Secret.State == SecretUnknownKey {
+		return p.block(ProblemPepperKeyUnknown), nil
 	}
 	s := in.Secret
-	if s.State == SecretSealed && s.ClientID == in.Record.ClientID {
-		digests := in.Pepper.Digests(s.ClientID, s.Value)
-		switch {
-		case ok && s.Version == current.Version && digests.Matches(&current.Hash):
-			return settle(in, kept, Decision{Material: Material{s.Version, s.Value}}), nil
-		case !ok || s.Version.Number > current.Version.Number:
-			d := Decision{Cause: CauseResumed, Material: Material{s.Version, s.Value}}
-			return promote(in, kept, d), nil
-		}
+	if s.State != SecretSealed || s.ClientID != in.Record.ClientID {
+		return p.replace()
 	}
-	if s.State == SecretUnknownKey {
-		return problem(in, ProblemPepperKeyUnknown), nil
+	delivered := Material{s.Version, s.Value}
+	switch held, ok := p.held(delivered); {
+	case ok && held.Role == RoleCurrent:
+		return p.rotate(delivered, false)
+	case ok && held.Role == RoleNext: // the Secret was written before a crash
+		return p.promote(delivered, CauseRotated), nil
+	case ok && !in.Rotation.Paused: // an older version was put back, and still works
+		return p.rotate(delivered, true)
+	case !ok && s.Version.Number > in.Record.LastNumber && !p.isRevoked(s.Version):
+		return p.promote(delivered, CauseResumed), nil
 	}
-	return replace(in, kept)
-}
-
-// replace makes a new version where the current one can't be delivered any more.
-func replace(in Input, kept []Credential) (Decision, error) {
-	if len(kept) >= MaxVersions {
-		d := problem(in, ProblemTooManyVersions)
-		d.NextAt = earliest(kept)
-		return d, nil
-	}
-	value, err := newSecret(in.Rand)
-	if err != nil {
-		return Decision{}, err
-	}
-	number := 1
-	for _, c := range in.Record.Credentials {
-		number = max(number, c.Version.Number+1)
-	}
-	d := Decision{Cause: CauseSecretAltered, New: true, Material: Material{versionOf(number, value), value}}
-	if in.Secret.State == SecretAbsent {
-		d.Cause = CauseSecretLost
-	}
-	return promote(in, kept, d), nil
-}
-
-// promote makes the delivered material current; what was current stays valid for
-// the overlap, because running pods hold it.
-func promote(in Input, kept []Credential, d Decision) Decision {
-	credentials := []Credential{newCurrent(in, in.Record.ClientID, d.Material)}
-	for _, c := range kept {
-		if c.Role == RoleCurrent {
-			c.Role = RolePrevious
-			c.NotAfter = second(in.Now.Add(in.Overlap))
-		}
-		credentials = append(credentials, c)
-	}
-	if len(credentials) > MaxVersions {
-		credentials = credentials[:MaxVersions]
-	}
-	return settle(in, credentials, d)
+	return p.replace()
 }
 
 // recoverFromSecret rebuilds a lost record. Earlier versions are lost with it.
-func recoverFromSecret(in Input, forged bool) Decision {
-	d := Decision{Cause: CauseRecovered, Forged: forged, Material: Material{in.Secret.Version, in.Secret.Value}}
-	in.Record = Record{ClientID: in.Secret.ClientID}
-	return settle(in, []Credential{newCurrent(in, in.Secret.ClientID, d.Material)}, d)
+func recoverFromSecret(in Input) (Decision, error) {
+	forged := recordSays(in.Record)
+	in.Record = Record{ClientID: in.Secret.ClientID, LastNumber: in.Secret.Version.Number, Triggers: in.Triggers}
+	p := newPlan(in)
+	p.d.Forged, p.changed, p.d.ClaimsID = forged, true, in.Secret.Adopted
+	if p.isRevoked(in.Secret.Version) {
+		p.d.Revoked, p.currentRevoked = []Version{in.Secret.Version}, true
+		return p.replace()
+	}
+	p.d.Cause, p.d.Material = CauseRecovered, Material{in.Secret.Version, in.Secret.Value}
+	if in.Secret.Adopted {
+		p.d.Cause = CauseRestored
+	}
+	p.credentials = []Credential{p.newCredential(RoleCurrent, p.d.Material)}
+	if next := in.Secret.Next; next.Value != "" && !in.Secret.Adopted && !p.isRevoked(next.Version) {
+		p.d.Next = next
+		p.credentials = append([]Credential{p.newCredential(RoleNext, next)}, p.credentials...)
+	}
+	return p.settle(), nil
+}
+
+// decideUnchecked handles a client whose credential can't be checked any more,
+// because the pepper key is gone: nothing is replaced unless a person says so.
+func decideUnchecked(in Input, state SealState) (Decision, error) {
+	if in.Record.Triggers.asks(in.Triggers) && (state == SealUnknownKey || in.Record.Triggers != Triggers{}) {
+		return reissue(in, state)
+	}
+	d := problem(in, ProblemPepperKeyUnknown)
+	if state == SealMissing && in.Record.Triggers.asks(in.Triggers) {
+		d.Changed, d.Record.Triggers = true, in.Record.Triggers.adopt(in.Triggers)
+	}
+	return d, nil
+}
+
+// reissue makes a new secret for a client whose record can't be checked. The id is
+// kept only on the word of the status, which no tenant writes.
+func reissue(in Input, state SealState) (Decision, error) {
+	if state != SealUnknownKey {
+		return issueFirst(in)
+	}
+	number := max(in.Record.LastNumber, in.Secret.Version.Number)
+	for _, c := range in.Record.Credentials {
+		number = max(number, c.Version.Number)
+	}
+	in.Record = Record{ClientID: in.Record.ClientID, LastNumber: number, Triggers: in.Record.Triggers.adopt(in.Triggers)}
+	p := newPlan(in)
+	p.d.ClaimsID = true
+	m, err := p.generate()
+	if err != nil {
+		return Decision{}, err
+	}
+	return p.promote(m, CauseReissued), nil
 }
 
 // issueFirst gives a client its identity and its first secret.
-func issueFirst(in Input, forged bool) (Decision, error) {
-	id, err := newClientID(in.Rand, in.Live)
-	if err != nil {
-		return Decision{}, err
+func issueFirst(in Input) (Decision, error) {
+	forged := recordSays(in.Record)
+	in.Record = Record{ClientID: in.First.ClientID, Triggers: Triggers{}.adopt(in.Triggers)}
+	p := newPlan(in)
+	p.changed, p.d.Forged, p.d.Cause, p.d.ClaimsID = true, forged, CauseIssued, in.First.ClientID != ""
+	var err error
+	if p.record.ClientID == "" {
+		if p.record.ClientID, err = newClientID(in.Rand, in.Live); err != nil {
+			return Decision{}, err
+		}
 	}
-	value, err := newSecret(in.Rand)
-	if err != nil {
-		return Decision{}, err
+	p.d.Material = Material{versionOf(1, in.First.Secret), in.First.Secret}
+	if in.First.Secret == "" {
+		if p.d.Material, err = p.generate(); err != nil {
+			return Decision{}, err
+		}
 	}
-	d := Decision{Cause: CauseIssued, Forged: forged, New: true, Material: Material{versionOf(1, value), value}}
-	in.Record = Record{ClientID: id}
-	return settle(in, []Credential{newCurrent(in, id, d.Material)}, d), nil
-}
-
-// settle seals the record that a decision leads to.
-func settle(in Input, credentials []Credential, d Decision) Decision {
-	d.NextAt = earliest(credentials)
-	if d.Cause == CauseNone && len(credentials) == len(in.Record.Credentials) {
-		d.Record = in.Record
-		return d
-	}
-	d.Record = Record{
-		ClientID:    in.Record.ClientID,
-		Credentials: credentials,
-		Seal:        in.Pepper.SealRecord(in.UID, in.Record.ClientID, credentials),
-	}
-	return d
+	p.d.Generated, p.d.Delivers, p.record.LastNumber = true, true, 1
+	p.credentials = []Credential{p.newCredential(RoleCurrent, p.d.Material)}
+	return p.settle(), nil
 }
 
 func problem(in Input, p Problem) Decision {
 	return Decision{Problem: p, Record: in.Record}
-}
-
-func newCurrent(in Input, clientID string, m Material) Credential {
-	return Credential{
-		Version:   m.Version,
-		Role:      RoleCurrent,
-		Hash:      in.Pepper.Hash(clientID, m.Value),
-		CreatedAt: second(in.Now),
-	}
-}
-
-// earliest is when the first of the credentials ends; zero: none does.
-func earliest(credentials []Credential) time.Time {
-	var at time.Time
-	for _, c := range credentials {
-		if !c.NotAfter.IsZero() && (at.IsZero() || c.NotAfter.Before(at)) {
-			at = c.NotAfter
-		}
-	}
-	return at
 }
 
 // recordSays tells whether a record whose seal didn't hold had anything to forge.
@@ -244,11 +289,25 @@ func recordSays(r Record) bool {
 	return r.ClientID != "" || len(r.Credentials) > 0 || r.Seal != ""
 }
 
+// asks tells whether a rotation is asked for: by a new text, not by one that went.
+func (t Triggers) asks(now Triggers) bool { return t.adopt(now) != t }
+
+// adopt notes the triggers as they are; the last text counts that isn't empty.
+func (t Triggers) adopt(now Triggers) Triggers {
+	if now.Spec != "" {
+		t.Spec = now.Spec
+	}
+	if now.Annotation != "" {
+		t.Annotation = now.Annotation
+	}
+	return t
+}
+
 func second(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // String describes a decision without its secret, so that one can be printed.
 func (d Decision) String() string {
-	return fmt.Sprintf("%s%s %s", d.Problem, d.Cause, d.Material.Version)
+	return fmt.Sprintf("%s%s%s %s", d.Problem, d.Cause, d.Phase, d.Material.Version)
 }
 
 // String keeps the secret out of anything that prints a Material.

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 )
 
 var start = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
@@ -35,17 +33,39 @@ func mustDecide(t testing.TB, in Input) Decision {
 	return d
 }
 
+const overlap = 24 * time.Hour
+
+func firstInput(p *Pepper) Input {
+	return Input{
+		Now: start, Rand: testRand(7), Pepper: p, UID: uid, Live: true,
+		Rotation: Rotation{Overlap: overlap, Propagation: 2 * time.Second},
+	}
+}
+
 // issued returns the input as it is once a first credential was issued.
 func issued(t testing.TB, p *Pepper) Input {
-	in := Input{Now: start, Rand: testRand(7), Pepper: p, UID: uid, Live: true, Overlap: DefaultOverlap}
+	in := firstInput(p)
 	return after(in, mustDecide(t, in))
 }
 
 // after is what is found when a decision was carried out.
 func after(in Input, d Decision) Input {
+	if d.Problem == ProblemNone {
+		in.Secret = ObservedSecret{State: SecretSealed, ClientID: d.Record.ClientID, Version: d.Material.Version, Value: d.Material.Value, Next: d.Next}
+	}
+	if d.Pending.Value != "" {
+		in.Pending, in.NextSeen = d.Pending, 0
+	}
 	in.Record = d.Record
-	in.Secret = ObservedSecret{State: SecretSealed, ClientID: d.Record.ClientID, Version: d.Material.Version, Value: d.Material.Value}
 	return in
+}
+
+// rotated is what is found after a rotation that was asked for.
+func rotated(t testing.TB, in Input) Input {
+	in.Triggers.Spec += "+"
+	in = after(in, mustDecide(t, in))
+	in.NextSeen = in.Rotation.Propagation
+	return after(in, mustDecide(t, in))
 }
 
 func TestDecide(t *testing.T) {
@@ -80,7 +100,12 @@ func TestDecide(t *testing.T) {
 			in.Secret = ObservedSecret{State: SecretAltered}
 			return in
 		}, cause: CauseSecretAltered, isNew: true, sameID: true, versions: "2C 1P"},
-		{name: "older version put back", change: older, cause: CauseSecretAltered, isNew: true, sameID: true, versions: "3C 2P 1P"},
+		{name: "older version put back that still works", change: older, cause: CauseSecretAltered, isNew: true, sameID: true, versions: "3N 2C 1P"},
+		{name: "older version put back that has ended", change: func(in Input) Input {
+			in = older(in)
+			in.Now = in.Now.Add(overlap + ClockTolerance)
+			return in
+		}, cause: CauseSecretAltered, isNew: true, sameID: true, versions: "3C 2P"},
 		{name: "crash between Secret and status", change: func(in Input) Input {
 			was := in.Record
 			in.Secret = ObservedSecret{State: SecretAbsent}
@@ -99,7 +124,7 @@ func TestDecide(t *testing.T) {
 			return in
 		}, cause: CauseRecovered, forged: true, sameID: true, versions: "1C"},
 		{name: "another client's status copied", change: func(in Input) Input {
-			in.Record.Seal = pepper.SealRecord("another-uid", in.Record.ClientID, in.Record.Credentials)
+			in.Record.Seal = pepper.SealRecord("another-uid", in.Record)
 			return in
 		}, cause: CauseRecovered, forged: true, sameID: true, versions: "1C"},
 		{name: "status forged and Secret gone", change: func(in Input) Input {
@@ -130,9 +155,96 @@ func TestDecide(t *testing.T) {
 		{name: "previous version expired", change: func(in Input) Input {
 			in.Secret = ObservedSecret{State: SecretAbsent}
 			in = after(in, mustDecide(t, in))
-			in.Now = in.Now.Add(DefaultOverlap)
+			in.Now = in.Now.Add(overlap + ClockTolerance)
 			return in
 		}, sameID: true, versions: "2C"},
+		{name: "current version revoked", change: func(in Input) Input {
+			in.Rotation.Revoke = []string{in.Secret.Version.String()}
+			return in
+		}, cause: CauseRevoked, isNew: true, sameID: true, versions: "2C"},
+		{name: "revoked version in the Secret, status lost", change: func(in Input) Input {
+			in.Rotation.Revoke = []string{in.Secret.Version.String()}
+			in.Record = Record{}
+			return in
+		}, cause: CauseRevoked, isNew: true, sameID: true, versions: "2C"},
+		{name: "revoked, and the Secret is foreign", change: func(in Input) Input {
+			in.Rotation.Revoke = []string{in.Secret.Version.String()}
+			in.Secret = ObservedSecret{State: SecretForeign}
+			return in
+		}, problem: ProblemSecretForeign, sameID: true, versions: ""},
+		{name: "first trigger of a new client is adopted", change: func(in Input) Input {
+			in.Triggers = Triggers{Spec: "2026", Annotation: "now"}
+			in.Record, in.Secret = Record{}, ObservedSecret{}
+			in = after(in, mustDecide(t, in))
+			return in
+		}, versions: "1C"},
+		{name: "trigger changed", change: func(in Input) Input {
+			in.Triggers.Spec = "2026"
+			return in
+		}, isNew: true, sameID: true, versions: "2N 1C"},
+		{name: "annotation changed", change: func(in Input) Input {
+			in.Triggers.Annotation = "2026"
+			return in
+		}, isNew: true, sameID: true, versions: "2N 1C"},
+		{name: "trigger removed", change: func(in Input) Input {
+			in = rotated(t, in)
+			in.Triggers = Triggers{}
+			return in
+		}, sameID: true, versions: "2C 1P"},
+		{name: "trigger as it was, status lost", change: func(in Input) Input {
+			in = rotated(t, in)
+			in.Record = Record{}
+			return in
+		}, cause: CauseRecovered, sameID: true, versions: "2C"},
+		{name: "trigger of an inactive client", change: func(in Input) Input {
+			in.Triggers.Spec, in.Rotation.Paused = "2026", true
+			return in
+		}, sameID: true, versions: "1C"},
+		{name: "interval passed", change: func(in Input) Input {
+			in.Rotation.Interval = 30 * 24 * time.Hour
+			in.Now = in.Now.Add(in.Rotation.Interval)
+			return in
+		}, isNew: true, sameID: true, versions: "2N 1C"},
+		{name: "interval not passed", change: func(in Input) Input {
+			in.Rotation.Interval = 30 * 24 * time.Hour
+			in.Now = in.Now.Add(in.Rotation.Interval * 9 / 10).Add(-time.Second)
+			return in
+		}, sameID: true, versions: "1C"},
+		{name: "next not propagated", change: func(in Input) Input {
+			in.Triggers.Spec = "2026"
+			in = after(in, mustDecide(t, in))
+			in.NextSeen = in.Rotation.Propagation - 1
+			return in
+		}, sameID: true, versions: "2N 1C"},
+		{name: "next propagated", change: func(in Input) Input {
+			in.Triggers.Spec = "2026"
+			in = after(in, mustDecide(t, in))
+			in.NextSeen = in.Rotation.Propagation
+			return in
+		}, cause: CauseRotated, sameID: true, versions: "2C 1P"},
+		{name: "next forgotten in a crash", change: func(in Input) Input {
+			in.Triggers.Spec = "2026"
+			in = after(in, mustDecide(t, in))
+			in.Pending, in.NextSeen = Material{}, forgotten*in.Rotation.Propagation
+			return in
+		}, isNew: true, sameID: true, versions: "3N 1C"},
+		{name: "pepper lost, rotation asked for", change: func(in Input) Input {
+			in.Pepper, in.Secret.State, in.Triggers.Annotation = other, SecretUnknownKey, "2026"
+			return in
+		}, cause: CauseReissued, isNew: true, sameID: true, versions: "2C"},
+		{name: "pepper and status lost, with an old trigger", change: func(in Input) Input {
+			in.Pepper, in.Secret.State, in.Triggers.Annotation, in.Record = other, SecretUnknownKey, "2026", Record{}
+			return in
+		}, problem: ProblemPepperKeyUnknown},
+		{name: "restored from an earlier client's Secret", change: func(in Input) Input {
+			in.Record, in.Secret.Adopted, in.UID = Record{}, true, "another-uid"
+			return in
+		}, cause: CauseRestored, sameID: true, versions: "1C"},
+		{name: "chosen id, imported secret", change: func(in Input) Input {
+			in.First = First{ClientID: in.Record.ClientID, Secret: "short"}
+			in.Record, in.Secret = Record{}, ObservedSecret{}
+			return in
+		}, cause: CauseIssued, isNew: true, sameID: true, versions: "1C"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -140,8 +252,8 @@ func TestDecide(t *testing.T) {
 			id := in.Record.ClientID
 			in = test.change(in)
 			d := mustDecide(t, in)
-			if d.Problem != test.problem || d.Cause != test.cause || d.New != test.isNew || d.Forged != test.forged {
-				t.Errorf("got problem %q cause %q new %v forged %v", d.Problem, d.Cause, d.New, d.Forged)
+			if d.Problem != test.problem || d.Cause != test.cause || d.Generated != test.isNew || d.Forged != test.forged {
+				t.Errorf("got problem %q cause %q new %v forged %v", d.Problem, d.Cause, d.Generated, d.Forged)
 			}
 			if got := roles(d.Record); got != test.versions {
 				t.Errorf("versions %q, want %q", got, test.versions)
@@ -168,111 +280,165 @@ func TestTooManyVersionsWaits(t *testing.T) {
 		in.Now = in.Now.Add(time.Minute)
 		in = after(in, mustDecide(t, in))
 	}
+	asked := in
+	asked.Triggers.Spec = "2026"
+	if d := mustDecide(t, asked); d.Problem != ProblemNone || d.Phase != PhaseFull || d.Generated || d.NextAt.IsZero() {
+		t.Errorf("a rotation that is asked for: %q %q, new %v", d.Problem, d.Phase, d.Generated)
+	}
 	in.Secret = ObservedSecret{State: SecretAbsent}
 	d := mustDecide(t, in)
 	if d.Problem != ProblemTooManyVersions || len(d.Record.Credentials) != MaxVersions {
 		t.Fatalf("got %q with %d versions", d.Problem, len(d.Record.Credentials))
 	}
 	in.Now = d.NextAt
-	if d = mustDecide(t, in); d.Problem != ProblemNone || !d.New {
+	if d = mustDecide(t, in); d.Problem != ProblemNone || !d.Generated {
 		t.Errorf("after %s: got %q", in.Now, d.Problem)
 	}
 }
 
-// machine is a client under a random sequence of what can happen to it: crashes
-// between the two writes, lost and edited Secrets, lost and forged statuses.
-type machine struct {
-	pepper *Pepper
-	in     Input
-}
-
-func (m *machine) decide(t *rapid.T) Decision {
-	d, err := Decide(m.in)
-	if err != nil {
-		t.Fatal(err)
+func TestStaged(t *testing.T) {
+	in := issued(t, newTestPepper(t, 1))
+	in.Rotation.Staged, in.Triggers.Spec = true, "2026"
+	in = after(in, mustDecide(t, in))
+	in.NextSeen = in.Rotation.Propagation
+	d := mustDecide(t, in)
+	if d.Cause != CauseStaged || d.Next.Version.Number != 2 || d.Material != (Material{in.Secret.Version, in.Secret.Value}) || d.Changed {
+		t.Fatalf("got %q %q, next %s", d.Cause, d.Phase, d.Next)
 	}
-	return d
-}
-
-func (m *machine) reconcile(t *rapid.T, crash bool) {
-	d := m.decide(t)
-	if d.Problem != ProblemNone {
-		return
+	staged := after(in, d)
+	staged.Pending = Material{} // a restart
+	if d := mustDecide(t, staged); d.Cause != CauseNone || d.Phase != PhaseStaged || d.Changed || d.Delivers {
+		t.Errorf("settled: got %q %q, changed %v", d.Cause, d.Phase, d.Changed)
 	}
-	m.in.Secret = ObservedSecret{State: SecretSealed, ClientID: d.Record.ClientID, Version: d.Material.Version, Value: d.Material.Value}
-	if crash {
-		return
-	}
-	m.in.Record = d.Record
-}
-
-func TestDecideConverges(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		pepper, err := NewPepper(testRand(1))
-		if err != nil {
-			t.Fatal(err)
+	for name, test := range map[string]struct {
+		change   func(*Input)
+		cause    Cause
+		versions string
+	}{
+		"promote":                 {func(in *Input) { in.Rotation.Promote = in.Secret.Next.Version.String() }, CauseRotated, "2C 1P"},
+		"cancel":                  {func(in *Input) { in.Rotation.Cancel = in.Secret.Next.Version.String() }, CauseCancelled, "1C"},
+		"promote another version": {func(in *Input) { in.Rotation.Promote = "2-none" }, CauseNone, "2N 1C"},
+		"cancel another version":  {func(in *Input) { in.Rotation.Cancel = "1-none" }, CauseNone, "2N 1C"},
+		"revoke":                  {func(in *Input) { in.Rotation.Revoke = []string{in.Secret.Next.Version.String()} }, CauseNone, "1C"},
+		"triggered again":         {func(in *Input) { in.Triggers.Spec = "2027" }, CauseNone, "2N 1C"},
+		"inactive":                {func(in *Input) { in.Rotation.Paused, in.Rotation.Promote = true, in.Secret.Next.Version.String() }, CauseNone, "2N 1C"},
+		"no longer staged":        {func(in *Input) { in.Rotation.Staged = false }, CauseRotated, "2C 1P"},
+		"Secret lost":             {func(in *Input) { in.Secret = ObservedSecret{State: SecretAbsent} }, CauseSecretLost, "3C 2N 1P"},
+		"status lost":             {func(in *Input) { in.Record = Record{} }, CauseRecovered, "2N 1C"},
+		"current revoked":         {func(in *Input) { in.Rotation.Revoke = []string{in.Secret.Version.String()} }, CauseRevoked, "3C 2N"},
+	} {
+		in := staged
+		test.change(&in)
+		d := mustDecide(t, in)
+		if d.Cause != test.cause || roles(d.Record) != test.versions {
+			t.Errorf("%s: got %q with %q, want %q with %q", name, d.Cause, roles(d.Record), test.cause, test.versions)
 		}
-		m := machine{pepper: pepper, in: Input{Now: start, Rand: testRand(2), Pepper: pepper, UID: uid, Overlap: DefaultOverlap}}
-		t.Repeat(map[string]func(*rapid.T){
-			"reconcile": func(t *rapid.T) { m.reconcile(t, false) },
-			"crash":     func(t *rapid.T) { m.reconcile(t, true) },
-			"lose":      func(*rapid.T) { m.in.Secret = ObservedSecret{State: SecretAbsent} },
-			"edit":      func(*rapid.T) { m.in.Secret = ObservedSecret{State: SecretAltered} },
-			"forget":    func(*rapid.T) { m.in.Record = Record{} },
-			"forge": func(*rapid.T) {
-				m.in.Record.Credentials = append(slices.Clone(m.in.Record.Credentials), Credential{Version: Version{99, "evil"}, Role: RoleCurrent})
-			},
-			"wait": func(t *rapid.T) {
-				m.in.Now = m.in.Now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour)
-			},
-			"": func(t *rapid.T) { m.check(t) },
-		})
-	})
+		if again := after(in, d); name == "cancel" && mustDecide(t, again).Generated {
+			t.Error("a cancelled rotation began again")
+		}
+	}
 }
 
-// check holds what must hold in every state: one more reconciliation settles the
-// client, a second one changes nothing, and what the Secret says authenticates.
-func (m *machine) check(t *rapid.T) {
-	settled := *m
-	settled.reconcile(t, false)
-	again := settled.decide(t)
-	if again.Problem == ProblemTooManyVersions {
-		return
+// A version that was cancelled or revoked doesn't come back when somebody puts an old
+// Secret back.
+func TestDroppedVersionStaysDropped(t *testing.T) {
+	in := issued(t, newTestPepper(t, 1))
+	in.Rotation.Staged, in.Triggers.Spec = true, "2026"
+	in = after(in, mustDecide(t, in))
+	in.NextSeen = in.Rotation.Propagation
+	in = after(in, mustDecide(t, in))
+	dropped := in.Secret.Next
+	in.Rotation.Cancel = dropped.Version.String()
+	in = after(in, mustDecide(t, in))
+	in.Secret.Version, in.Secret.Value = dropped.Version, dropped.Value
+	d := mustDecide(t, in)
+	if d.Material == dropped || d.Cause != CauseSecretAltered {
+		t.Errorf("got %q and delivers %s", d.Cause, d.Material)
 	}
-	if again.Problem != ProblemNone || again.Cause != CauseNone || again.New {
-		t.Fatalf("not settled after a reconciliation: %q %q", again.Problem, again.Cause)
-	}
-	record, secret := settled.in.Record, settled.in.Secret
-	if m.pepper.CheckRecord(uid, record) != SealValid {
-		t.Fatal("the record's seal doesn't hold")
-	}
-	if len(record.Credentials) > MaxVersions {
-		t.Fatalf("%d versions", len(record.Credentials))
-	}
-	digests := m.pepper.Digests(secret.ClientID, secret.Value)
-	current, ok := record.Current()
-	if !ok || !digests.Matches(&current.Hash) {
-		t.Fatal("what the Secret holds doesn't authenticate")
-	}
-	m.checkOverlap(t, settled.in)
 }
 
-// checkOverlap: a version that was valid under a record that could be trusted
-// stays valid for the overlap.
-func (m *machine) checkOverlap(t *rapid.T, settled Input) {
-	if m.pepper.CheckRecord(uid, m.in.Record) != SealValid {
-		return
+func TestRetirement(t *testing.T) {
+	in := issued(t, newTestPepper(t, 1))
+	in.Rotation.RetireFor, in.Rotation.Deadline = 24*time.Hour, 90*24*time.Hour
+	previous := in.Secret.Version.String()
+	in = rotated(t, in)
+	rotatedAt := in.Record.RotatedAt
+	day := 24 * time.Hour
+	for _, test := range []struct {
+		name     string
+		now      time.Duration // since the rotation
+		lastUsed time.Duration // 0: never
+		covered  time.Duration // 0: nobody has reported
+		gap      time.Duration
+		off      bool
+		versions string
+		kept     []bool // reported
+	}{
+		{name: "in the overlap", now: day, covered: day, versions: "2C 1P"},
+		{name: "unused", now: 2 * day, covered: 2 * day, versions: "2C"},
+		{name: "used before it was replaced", now: 2 * day, lastUsed: -day, covered: 2 * day, versions: "2C"},
+		{name: "used lately", now: 9 * day, lastUsed: 8*day + time.Hour, covered: 9 * day, versions: "2C 1P", kept: []bool{true}},
+		{name: "unused again", now: 10 * day, lastUsed: 8 * day, covered: 10 * day, versions: "2C"},
+		{name: "nobody has reported", now: 9 * day, versions: "2C 1P", kept: []bool{false}},
+		{name: "one server is behind", now: 9 * day, covered: day - time.Second, versions: "2C 1P", kept: []bool{false}},
+		{name: "a server's clock is ahead", now: day + ClockTolerance, lastUsed: day / 2, covered: 9 * day, versions: "2C 1P", kept: []bool{true}},
+		{name: "a server was lost lately", now: 9 * day, covered: 9 * day, gap: 8*day + time.Hour, versions: "2C 1P", kept: []bool{true}},
+		{name: "a server was lost before", now: 9 * day, covered: 9 * day, gap: 8 * day, versions: "2C"},
+		{name: "used until the deadline", now: 90*day + ClockTolerance, lastUsed: 90 * day, covered: 90 * day, versions: "2C"},
+		{name: "switched off later", now: 2 * day, lastUsed: 2 * day, covered: 2 * day, off: true, versions: "2C"},
+	} {
+		in := in
+		in.Now = rotatedAt.Add(test.now)
+		in.Usage.LastUsed = map[string]time.Time{}
+		if test.lastUsed != 0 {
+			in.Usage.LastUsed[previous] = rotatedAt.Add(test.lastUsed)
+		}
+		if test.covered != 0 {
+			in.Usage.Covered = rotatedAt.Add(test.covered)
+		}
+		if test.gap != 0 {
+			in.Usage.Gap = rotatedAt.Add(test.gap)
+		}
+		if test.off {
+			in.Rotation.RetireFor = 0
+		}
+		d := mustDecide(t, in)
+		var kept []bool
+		for _, k := range d.Kept {
+			kept = append(kept, k.Reported)
+		}
+		if roles(d.Record) != test.versions || !slices.Equal(kept, test.kept) {
+			t.Errorf("%s: versions %q, kept %v; want %q, %v", test.name, roles(d.Record), kept, test.versions, test.kept)
+		}
+		if len(d.Record.Credentials) > 1 && !d.NextAt.After(in.Now) {
+			t.Errorf("%s: looked at again at %s, now is %s", test.name, d.NextAt, in.Now)
+		}
 	}
-	for _, was := range m.in.Record.Credentials {
-		kept := slices.ContainsFunc(settled.Record.Credentials, func(c Credential) bool { return c.Hash == was.Hash })
-		if was.Live(m.in.Now) && !kept {
-			t.Fatalf("version %s stopped being valid early", was.Version)
+}
+
+// Clients of one age don't rotate at one time.
+func TestJitter(t *testing.T) {
+	pepper := newTestPepper(t, 1)
+	tenths := [10]int{}
+	for n := range 1000 {
+		in := firstInput(pepper)
+		in.UID = fmt.Sprint(n)
+		in.Rotation.Interval = 1000 * time.Hour
+		early := start.Add(in.Rotation.Interval).Sub(mustDecide(t, in).NextRotation)
+		if early < 0 || early > 100*time.Hour {
+			t.Fatalf("%s early", early)
+		}
+		tenths[min(early/(10*time.Hour), 9)]++
+	}
+	for _, n := range tenths {
+		if n < 60 || n > 140 {
+			t.Fatalf("rotations by tenth of the window: %v", tenths)
 		}
 	}
 }
 
 func TestDecideIsDeterministic(t *testing.T) {
-	in := Input{Now: start, Pepper: newTestPepper(t, 1), UID: uid, Overlap: DefaultOverlap}
+	in := firstInput(newTestPepper(t, 1))
 	in.Rand = testRand(3)
 	a := mustDecide(t, in)
 	in.Rand = testRand(3)

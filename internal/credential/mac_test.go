@@ -2,9 +2,11 @@ package credential
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"regexp"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -38,7 +40,7 @@ func TestPepperOfSeveralKeys(t *testing.T) {
 	if both.ActiveKeyID() != active.ActiveKeyID() {
 		t.Error("the wrong key is active")
 	}
-	seal := old.SealRecord(uid, "id", nil)
+	seal := old.SealRecord(uid, Record{ClientID: "id"})
 	if both.CheckRecord(uid, Record{ClientID: "id", Seal: seal}) != SealValid {
 		t.Error("a seal of the older key doesn't hold")
 	}
@@ -72,7 +74,7 @@ func TestSealBindsEveryField(t *testing.T) {
 		text := rapid.StringN(0, 8, -1)
 		identity := rapid.Custom(func(t *rapid.T) SecretIdentity {
 			return SecretIdentity{text.Draw(t, "uid"), text.Draw(t, "ns"), text.Draw(t, "name"), text.Draw(t, "id"),
-				Version{rapid.IntRange(1, 3).Draw(t, "n"), text.Draw(t, "four")}}
+				Version{rapid.IntRange(1, 3).Draw(t, "n"), text.Draw(t, "four")}, rapid.Bool().Draw(t, "next")}
 		})
 		a, b := identity.Draw(t, "a"), identity.Draw(t, "b")
 		x, y := text.Draw(t, "x"), text.Draw(t, "y")
@@ -137,4 +139,67 @@ func FuzzParsePepper(f *testing.F) {
 			t.Error("a pepper without its active key")
 		}
 	})
+}
+
+// Any change to a record breaks its seal, whatever the change is.
+func TestSealBindsTheRecord(t *testing.T) {
+	p := newTestPepper(t, 1)
+	rapid.Check(t, func(t *rapid.T) {
+		instant := rapid.Custom(func(t *rapid.T) time.Time {
+			if second := rapid.Int64Range(0, 2).Draw(t, "second"); second > 0 {
+				return time.Unix(second, 0).UTC()
+			}
+			return time.Time{}
+		})
+		text := rapid.StringN(0, 3, -1)
+		record := rapid.Custom(func(t *rapid.T) Record {
+			r := Record{
+				ClientID: text.Draw(t, "id"), LastNumber: rapid.IntRange(0, 2).Draw(t, "last"),
+				RotatedAt: instant.Draw(t, "rotated"), CancelledAt: instant.Draw(t, "cancelled"),
+				Triggers: Triggers{text.Draw(t, "trigger"), text.Draw(t, "annotation")},
+			}
+			for n := range rapid.IntRange(0, 2).Draw(t, "versions") {
+				r.Credentials = append(r.Credentials, Credential{
+					Version: Version{n + 1, text.Draw(t, "four")}, Role: rapid.SampledFrom([]Role{RoleCurrent, RoleNext}).Draw(t, "role"),
+					CreatedAt: instant.Draw(t, "created"), RetireAfter: instant.Draw(t, "retire"), NotAfter: instant.Draw(t, "end"),
+				})
+			}
+			return r
+		})
+		a, b := record.Draw(t, "a"), record.Draw(t, "b")
+		b.Seal = p.SealRecord(uid, a)
+		if got, want := p.CheckRecord(uid, b) == SealValid, fmt.Sprint(a) == fmt.Sprint(Record{ClientID: b.ClientID, Credentials: b.Credentials, LastNumber: b.LastNumber, RotatedAt: b.RotatedAt, CancelledAt: b.CancelledAt, Triggers: b.Triggers}); got != want {
+			t.Fatalf("seal of %v holds for %v: %v", a, b, got)
+		}
+	})
+}
+
+func TestPepperRotation(t *testing.T) {
+	old := newTestPepper(t, 1)
+	published, err := old.WithNext(testRand(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := ParsePepper(published.Data())
+	if err != nil || stored.NextKeyID() == "" || stored.ActiveKeyID() != old.ActiveKeyID() {
+		t.Fatalf("published: next %q, active %q, %v", stored.NextKeyID(), stored.ActiveKeyID(), err)
+	}
+	if stored.Without(old.ActiveKeyID()).HasKey(old.ActiveKeyID()) == false || !stored.Without(stored.NextKeyID()).HasKey(stored.NextKeyID()) {
+		t.Error("a key that is needed was dropped")
+	}
+	active, err := ParsePepper(stored.Activate().Data())
+	if err != nil || active.NextKeyID() != "" || active.ActiveKeyID() != stored.NextKeyID() || !active.HasKey(old.ActiveKeyID()) {
+		t.Fatalf("activated: next %q, active %q, %v", active.NextKeyID(), active.ActiveKeyID(), err)
+	}
+	// A rotation of the client's secret moves its hash and its seal.
+	in := issued(t, old)
+	in.Pepper = active
+	if d := mustDecide(t, in); d.Changed {
+		t.Error("a pepper's rotation rewrites a client that nothing happens to")
+	}
+	in = rotated(t, in)
+	current, _ := in.Record.Current()
+	if current.Hash.KeyID != active.ActiveKeyID() || active.Without(old.ActiveKeyID()).CheckRecord(uid, in.Record) != SealValid {
+		t.Error("the rotated client is still hashed or sealed with the old key")
+	}
 }

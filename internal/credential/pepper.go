@@ -17,15 +17,20 @@ import (
 // pepperKeySize is the size of a pepper key in bytes.
 const pepperKeySize = 32
 
-// activeEntry names the entry of a pepper's data that holds the active key's id.
-const activeEntry = "active"
+// Entries of a pepper's data that aren't keys: the ids of the active key and of the
+// one that will be.
+const (
+	activeEntry = "active"
+	nextEntry   = "next"
+)
 
 // Pepper holds the keys behind every keyed hash and seal of an installation.
 // A pepper may hold several keys: one is active and makes new hashes and seals,
 // the others only check what they once made.
 type Pepper struct {
 	active *pepperKey
-	keys   []*pepperKey // sorted by id
+	next   *pepperKey   // published before it is active; nil: none
+	keys   []*pepperKey // all, sorted by id
 }
 
 // pepperKey is one key with what is derived from it, so that a hash can never be
@@ -40,12 +45,59 @@ type pepperKey struct {
 
 // NewPepper makes a pepper of one random key.
 func NewPepper(rand io.Reader) (*Pepper, error) {
-	secret := make([]byte, pepperKeySize)
-	if _, err := io.ReadFull(rand, secret); err != nil {
-		return nil, fmt.Errorf("reading random bytes for a pepper key: %w", err)
+	id, secret, err := newPepperSecret(rand)
+	if err != nil {
+		return nil, err
 	}
-	id := pepperKeyID(secret)
 	return ParsePepper(map[string][]byte{activeEntry: []byte(id), id: secret})
+}
+
+func newPepperSecret(rand io.Reader) (id string, secret []byte, err error) {
+	secret = make([]byte, pepperKeySize)
+	if _, err := io.ReadFull(rand, secret); err != nil {
+		return "", nil, fmt.Errorf("reading random bytes for a pepper key: %w", err)
+	}
+	return pepperKeyID(secret), secret, nil
+}
+
+// WithNext returns the pepper with a new key, which only checks until it is active:
+// every server must know it before anything is made with it.
+func (p *Pepper) WithNext(rand io.Reader) (*Pepper, error) {
+	id, secret, err := newPepperSecret(rand)
+	if err != nil {
+		return nil, err
+	}
+	data := p.Data()
+	data[nextEntry], data[id] = []byte(id), secret
+	return ParsePepper(data)
+}
+
+// Activate returns the pepper with its next key active.
+func (p *Pepper) Activate() *Pepper {
+	return &Pepper{active: p.next, keys: p.keys}
+}
+
+// Without returns the pepper without a key that is neither active nor next.
+func (p *Pepper) Without(id string) *Pepper {
+	kept := slices.DeleteFunc(slices.Clone(p.keys), func(k *pepperKey) bool { return k.id == id && k != p.active && k != p.next })
+	return &Pepper{active: p.active, next: p.next, keys: kept}
+}
+
+// NextKeyID names the key that will be active; empty: there is none.
+func (p *Pepper) NextKeyID() string {
+	if p.next == nil {
+		return ""
+	}
+	return p.next.id
+}
+
+// KeyIDs names all keys.
+func (p *Pepper) KeyIDs() []string {
+	var ids []string
+	for _, k := range p.keys {
+		ids = append(ids, k.id)
+	}
+	return ids
 }
 
 // ParsePepper reads what [Pepper.Data] wrote. A key's id is a digest of the key,
@@ -57,7 +109,7 @@ func ParsePepper(data map[string][]byte) (*Pepper, error) {
 	}
 	p := &Pepper{}
 	for _, id := range slices.Sorted(maps.Keys(data)) {
-		if id == activeEntry {
+		if id == activeEntry || id == nextEntry {
 			continue
 		}
 		key, err := newPepperKey(id, data[id])
@@ -69,12 +121,20 @@ func ParsePepper(data map[string][]byte) (*Pepper, error) {
 	if p.active = p.key(string(active)); p.active == nil {
 		return nil, errors.New("the pepper's active key is missing")
 	}
+	if next, ok := data[nextEntry]; ok {
+		if p.next = p.key(string(next)); p.next == nil {
+			return nil, errors.New("the pepper's next key is missing")
+		}
+	}
 	return p, nil
 }
 
 // Data returns the pepper as entries of a Kubernetes Secret.
 func (p *Pepper) Data() map[string][]byte {
 	data := map[string][]byte{activeEntry: []byte(p.active.id)}
+	if p.next != nil {
+		data[nextEntry] = []byte(p.next.id)
+	}
 	for _, k := range p.keys {
 		data[k.id] = slices.Clone(k.secret)
 	}

@@ -21,17 +21,31 @@ const (
 	SealUnknownKey
 )
 
+// Triggers are the texts that ask for a rotation on demand: of the manifest, and of
+// an annotation.
+type Triggers struct{ Spec, Annotation string }
+
 // Record is what a client's status says of its credential: the journal of validity.
+// Times have a resolution of one second.
 type Record struct {
 	ClientID    string
 	Credentials []Credential
+	LastNumber  int       // the highest number that a version ever had
+	RotatedAt   time.Time // when the current version replaced another; zero: it is the first
+	CancelledAt time.Time // when a staged rotation was cancelled last
+	Triggers    Triggers  // that need no rotation any more
 	Seal        string
 }
 
 // Current returns the version that the Secret should deliver.
-func (r Record) Current() (Credential, bool) {
+func (r Record) Current() (Credential, bool) { return r.with(RoleCurrent) }
+
+// Next returns the version that will replace the current one.
+func (r Record) Next() (Credential, bool) { return r.with(RoleNext) }
+
+func (r Record) with(role Role) (Credential, bool) {
 	for _, c := range r.Credentials {
-		if c.Role == RoleCurrent {
+		if c.Role == role {
 			return c, true
 		}
 	}
@@ -40,19 +54,20 @@ func (r Record) Current() (Credential, bool) {
 
 // SealRecord seals a client's record, bound to the object's UID: a status copied
 // from another client, or from an earlier one of the same name, fails.
-func (p *Pepper) SealRecord(uid, clientID string, credentials []Credential) string {
-	return p.active.sealRecord(uid, clientID, credentials)
+func (p *Pepper) SealRecord(uid string, r Record) string {
+	return p.active.sealRecord(uid, r)
 }
 
 // CheckRecord checks a record's seal.
 func (p *Pepper) CheckRecord(uid string, r Record) SealState {
-	return p.check(r.Seal, func(k *pepperKey) string { return k.sealRecord(uid, r.ClientID, r.Credentials) })
+	return p.check(r.Seal, func(k *pepperKey) string { return k.sealRecord(uid, r) })
 }
 
-func (k *pepperKey) sealRecord(uid, clientID string, credentials []Credential) string {
-	fields := []string{uid, clientID}
-	for _, c := range credentials {
-		fields = append(fields, c.Version.String(), string(c.Role), c.Hash.String(), unix(c.CreatedAt), unix(c.NotAfter))
+func (k *pepperKey) sealRecord(uid string, r Record) string {
+	fields := make([]string, 0, 8+7*len(r.Credentials))
+	fields = append(fields, uid, r.ClientID, strconv.Itoa(r.LastNumber), unix(r.RotatedAt), unix(r.CancelledAt), r.Triggers.Spec, r.Triggers.Annotation)
+	for _, c := range r.Credentials {
+		fields = append(fields, c.Version.String(), string(c.Role), c.Hash.String(), unix(c.CreatedAt), unix(c.RetireAfter), unix(c.NotAfter))
 	}
 	return Hash{KeyID: k.id, Sum: mac(k.statusKey, fields...)}.String()
 }
@@ -64,6 +79,7 @@ type SecretIdentity struct {
 	Name      string // of the Secret
 	ClientID  string
 	Version   Version
+	Next      bool // it is delivered beside the current one, by a staged rotation
 }
 
 // SealSecret seals a secret that is delivered in a Kubernetes Secret.
@@ -77,7 +93,11 @@ func (p *Pepper) CheckSecret(id SecretIdentity, secret, seal string) SealState {
 }
 
 func (k *pepperKey) sealSecret(id SecretIdentity, secret string) string {
-	sum := mac(k.secretSeal, id.UID, id.Namespace, id.Name, id.ClientID, id.Version.String(), secret)
+	fields := []string{id.UID, id.Namespace, id.Name, id.ClientID, id.Version.String(), secret}
+	if id.Next {
+		fields = append(fields, string(RoleNext))
+	}
+	sum := mac(k.secretSeal, fields...)
 	return Hash{KeyID: k.id, Sum: sum}.String()
 }
 

@@ -13,16 +13,15 @@ import (
 // MaxVersions bounds the versions of a secret that are valid at one time.
 const MaxVersions = 8
 
-// DefaultOverlap is how long a replaced secret stays valid.
-const DefaultOverlap = 24 * time.Hour
-
 // Role is what a version of a secret is to its client.
 type Role string
 
 const (
 	// RoleCurrent is the version that the Secret delivers.
 	RoleCurrent Role = "Current"
-	// RolePrevious is a replaced version, valid until its NotAfter.
+	// RoleNext is a version that will replace the current one, and is valid already.
+	RoleNext Role = "Next"
+	// RolePrevious is a replaced version, valid until its NotAfter at the latest.
 	RolePrevious Role = "Previous"
 )
 
@@ -33,7 +32,10 @@ type Credential struct {
 	Role      Role
 	Hash      Hash
 	CreatedAt time.Time
-	NotAfter  time.Time // zero: no end
+	// RetireAfter is when the overlap of a replaced version ends, from when on it goes
+	// as soon as it is unused; zero: it ends at NotAfter, used or not.
+	RetireAfter time.Time
+	NotAfter    time.Time // zero: no end
 }
 
 // Live tells whether the credential authenticates at an instant.
@@ -51,11 +53,14 @@ type Version struct {
 // String gives `3-x8Fa`.
 func (v Version) String() string { return strconv.Itoa(v.Number) + "-" + v.LastFour }
 
+// maxNumber bounds the numbers of versions.
+const maxNumber = 999_999_999
+
 // ParseVersion reads what [Version.String] wrote.
 func ParseVersion(s string) (Version, error) {
 	number, lastFour, ok := strings.Cut(s, "-")
 	n, err := strconv.Atoi(number)
-	if !ok || err != nil || n < 1 || strconv.Itoa(n) != number || len(lastFour) > 4 {
+	if !ok || err != nil || n < 1 || n > maxNumber || strconv.Itoa(n) != number || len(lastFour) > 4 {
 		return Version{}, errors.New("not a version of the form <number>-<last four characters>")
 	}
 	return Version{Number: n, LastFour: lastFour}, nil

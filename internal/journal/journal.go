@@ -6,6 +6,7 @@ package journal
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,15 +21,53 @@ const unreadable = "unreadable"
 // Read returns the record in a status. One that can't be read comes back with a
 // seal that can't hold.
 func Read(s *v1alpha1.M2MClientStatus) credential.Record {
-	r := credential.Record{ClientID: s.ClientID, Seal: s.Seal}
+	r := credential.Record{
+		ClientID:    s.ClientID,
+		LastNumber:  int(s.LastVersionNumber),
+		RotatedAt:   instant(s.LastRotationTime),
+		CancelledAt: instant(s.LastCancelTime),
+		Seal:        s.Seal,
+	}
+	if t := s.ObservedTriggers; t != nil {
+		r.Triggers = credential.Triggers{Spec: t.Spec, Annotation: t.Annotation}
+	}
 	for i := range s.Credentials {
 		c, err := parse(&s.Credentials[i])
 		if err != nil {
-			return credential.Record{ClientID: s.ClientID, Seal: unreadable}
+			r.Credentials, r.Seal = nil, unreadable
+			return r
 		}
 		r.Credentials = append(r.Credentials, c)
 	}
 	return r
+}
+
+// Only returns a status with nothing but the record.
+func Only(s *v1alpha1.M2MClientStatus) v1alpha1.M2MClientStatus {
+	return v1alpha1.M2MClientStatus{
+		ClientID:          s.ClientID,
+		LastVersionNumber: s.LastVersionNumber,
+		LastRotationTime:  s.LastRotationTime,
+		LastCancelTime:    s.LastCancelTime,
+		ObservedTriggers:  s.ObservedTriggers,
+		Credentials:       s.Credentials,
+		Seal:              s.Seal,
+	}
+}
+
+func instant(t *metav1.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+func stamp(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	stamped := metav1.NewTime(t)
+	return &stamped
 }
 
 func parse(s *v1alpha1.CredentialStatus) (credential.Credential, error) {
@@ -40,22 +79,31 @@ func parse(s *v1alpha1.CredentialStatus) (credential.Credential, error) {
 	if err != nil {
 		return credential.Credential{}, err
 	}
-	c := credential.Credential{Version: version, Role: credential.Role(s.Role), Hash: hash, CreatedAt: s.CreatedAt.UTC()}
+	c := credential.Credential{
+		Version:     version,
+		Role:        credential.Role(s.Role),
+		Hash:        hash,
+		CreatedAt:   s.CreatedAt.UTC(),
+		RetireAfter: instant(s.RetireAfter),
+		NotAfter:    instant(s.NotAfter),
+	}
 	if s.LastFour != version.LastFour {
 		return credential.Credential{}, fmt.Errorf("version %s and its last four characters differ", s.Version)
-	}
-	if s.NotAfter != nil {
-		c.NotAfter = s.NotAfter.UTC()
 	}
 	return c, nil
 }
 
 // Write puts a record into a status, and leaves alone what is the same.
 func Write(s *v1alpha1.M2MClientStatus, r credential.Record) {
-	s.ClientID, s.Seal, s.ClientSecretLastFour = r.ClientID, r.Seal, ""
-	if current, ok := r.Current(); ok {
-		s.ClientSecretLastFour = current.Version.LastFour
+	s.ClientID, s.Seal, s.LastVersionNumber = r.ClientID, r.Seal, int64(r.LastNumber)
+	s.LastRotationTime, s.LastCancelTime = stamp(r.RotatedAt), stamp(r.CancelledAt)
+	s.ObservedTriggers = nil
+	if r.Triggers != (credential.Triggers{}) {
+		s.ObservedTriggers = &v1alpha1.RotationTriggers{Spec: r.Triggers.Spec, Annotation: r.Triggers.Annotation}
 	}
+	current, _ := r.Current()
+	next, _ := r.Next()
+	s.ClientSecretLastFour, s.NextClientSecretLastFour = current.Version.LastFour, next.Version.LastFour
 	if slices.EqualFunc(s.Credentials, r.Credentials, same) {
 		return
 	}
@@ -66,18 +114,15 @@ func Write(s *v1alpha1.M2MClientStatus, r credential.Record) {
 }
 
 func format(c credential.Credential) v1alpha1.CredentialStatus {
-	s := v1alpha1.CredentialStatus{
-		Version:   c.Version.String(),
-		Role:      string(c.Role),
-		Hash:      c.Hash.String(),
-		LastFour:  c.Version.LastFour,
-		CreatedAt: metav1.NewTime(c.CreatedAt),
+	return v1alpha1.CredentialStatus{
+		Version:     c.Version.String(),
+		Role:        string(c.Role),
+		Hash:        c.Hash.String(),
+		LastFour:    c.Version.LastFour,
+		CreatedAt:   metav1.NewTime(c.CreatedAt),
+		RetireAfter: stamp(c.RetireAfter),
+		NotAfter:    stamp(c.NotAfter),
 	}
-	if !c.NotAfter.IsZero() {
-		notAfter := metav1.NewTime(c.NotAfter)
-		s.NotAfter = &notAfter
-	}
-	return s
 }
 
 func same(s v1alpha1.CredentialStatus, c credential.Credential) bool {

@@ -22,20 +22,29 @@ func TestRoundTrip(t *testing.T) {
 		return time.Unix(rapid.Int64Range(1, 1<<33).Draw(t, "second"), 0).UTC()
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		r := credential.Record{ClientID: rapid.StringMatching(`[a-z-]{1,40}`).Draw(t, "id")}
+		r := credential.Record{
+			ClientID:   rapid.StringMatching(`[a-z-]{1,40}`).Draw(t, "id"),
+			LastNumber: rapid.IntRange(0, 1<<30).Draw(t, "number"),
+			Triggers:   credential.Triggers{Spec: rapid.String().Draw(t, "trigger"), Annotation: rapid.String().Draw(t, "annotation")},
+		}
+		for _, at := range []*time.Time{&r.RotatedAt, &r.CancelledAt} {
+			if rapid.Bool().Draw(t, "happened") {
+				*at = instant.Draw(t, "at")
+			}
+		}
 		for n := range rapid.IntRange(0, credential.MaxVersions).Draw(t, "versions") {
 			c := credential.Credential{
 				Version:   credential.Version{Number: n + 1, LastFour: rapid.StringMatching(`([0-9A-Za-z]{4})?`).Draw(t, "four")},
-				Role:      rapid.SampledFrom([]credential.Role{credential.RoleCurrent, credential.RolePrevious}).Draw(t, "role"),
+				Role:      rapid.SampledFrom([]credential.Role{credential.RoleCurrent, credential.RoleNext, credential.RolePrevious}).Draw(t, "role"),
 				Hash:      pepper.Hash(r.ClientID, "secret"),
 				CreatedAt: instant.Draw(t, "created"),
 			}
 			if rapid.Bool().Draw(t, "ends") {
-				c.NotAfter = instant.Draw(t, "end")
+				c.RetireAfter, c.NotAfter = instant.Draw(t, "overlap"), instant.Draw(t, "end")
 			}
 			r.Credentials = append(r.Credentials, c)
 		}
-		r.Seal = pepper.SealRecord("uid", r.ClientID, r.Credentials)
+		r.Seal = pepper.SealRecord("uid", r)
 
 		var status v1alpha1.M2MClientStatus
 		Write(&status, r)
@@ -49,6 +58,9 @@ func TestRoundTrip(t *testing.T) {
 		}
 		if pepper.CheckRecord("uid", Read(&loaded)) != credential.SealValid {
 			t.Fatalf("the seal of %s doesn't hold", stored)
+		}
+		if only := Only(&loaded); pepper.CheckRecord("uid", Read(&only)) != credential.SealValid {
+			t.Fatalf("the seal of %s doesn't hold for its record alone", stored)
 		}
 		Write(&loaded, Read(&loaded))
 		if again, err := json.Marshal(loaded); err != nil || string(again) != string(stored) {
@@ -70,7 +82,7 @@ func TestUnreadableIsNotSealed(t *testing.T) {
 	} {
 		bad := good
 		change(&bad)
-		status := v1alpha1.M2MClientStatus{ClientID: "id", Credentials: []v1alpha1.CredentialStatus{bad}, Seal: pepper.SealRecord("uid", "id", nil)}
+		status := v1alpha1.M2MClientStatus{ClientID: "id", Credentials: []v1alpha1.CredentialStatus{bad}, Seal: pepper.SealRecord("uid", credential.Record{ClientID: "id"})}
 		if pepper.CheckRecord("uid", Read(&status)) != credential.SealBroken {
 			t.Errorf("with another %s the seal isn't broken", name)
 		}

@@ -59,9 +59,9 @@ func (w *world) client(n int) *v1alpha1.M2MClient {
 		Version: credential.Version{Number: 1, LastFour: "3t1"}, Role: credential.RoleCurrent,
 		Hash: w.pepper.Hash(id, testSecret), CreatedAt: time.Unix(1, 0),
 	}}
-	journal.Write(&c.Status, credential.Record{
-		ClientID: id, Credentials: credentials, Seal: w.pepper.SealRecord(string(c.UID), id, credentials),
-	})
+	record := credential.Record{ClientID: id, Credentials: credentials}
+	record.Seal = w.pepper.SealRecord(string(c.UID), record)
+	journal.Write(&c.Status, record)
 	return c
 }
 

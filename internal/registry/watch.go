@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/journal"
 )
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients;clusterm2missuers,verbs=get;list;watch
@@ -176,8 +177,9 @@ func (s *clients) keep(listed map[types.UID]bool) { s.index.KeepClients(listed) 
 func (s *clients) strip(o metav1.Object) {
 	c := o.(*v1alpha1.M2MClient)
 	c.ManagedFields, c.Annotations, c.Labels = nil, nil, nil
-	c.Spec.DisplayName, c.Spec.Description, c.Spec.Secret, c.Spec.TrustedMetadata = "", "", nil, nil
-	c.Status = v1alpha1.M2MClientStatus{ClientID: c.Status.ClientID, Credentials: c.Status.Credentials, Seal: c.Status.Seal}
+	c.Spec.DisplayName, c.Spec.Description, c.Spec.ClientID = "", "", ""
+	c.Spec.Secret, c.Spec.Rotation, c.Spec.TrustedMetadata = nil, nil, nil
+	c.Status = journal.Only(&c.Status)
 }
 
 // named hands objects of a kind of which there are few to the index by their names.

@@ -133,10 +133,8 @@ func newClient(pepper *credential.Pepper, n int) *v1alpha1.M2MClient {
 		Hash:      pepper.Hash(clientID, secret),
 		CreatedAt: time.Now().Truncate(time.Second),
 	}}
-	journal.Write(&c.Status, credential.Record{
-		ClientID:    clientID,
-		Credentials: credentials,
-		Seal:        pepper.SealRecord(string(c.UID), clientID, credentials),
-	})
+	record := credential.Record{ClientID: clientID, Credentials: credentials}
+	record.Seal = pepper.SealRecord(string(c.UID), record)
+	journal.Write(&c.Status, record)
 	return c
 }

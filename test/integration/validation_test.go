@@ -70,6 +70,22 @@ func TestClientValidation(t *testing.T) {
 		{"audience", `token: {audiences: ["a b"]}`, audience},
 		{"audience twice", `token: {audiences: [a, a]}`, "list each audience once"},
 		{"no audience", `token: {audiences: []}`, "token.audiences"},
+		{"next key that collides with a default", `secret: {template: {keys: {nextClientSecret: client_secret}}}`, "give each its own key"},
+		{"data over the next secret", `secret: {template: {data: {next_client_secret: x}}}`, "also the key of a standard value"},
+		{"import without a name", `secret: {importFrom: {}}`, "importFrom.name"},
+		{"client id with a space", `clientID: "a b"`, "clientID must be letters"},
+		{"short overlap", `rotation: {overlap: 1m}`, "a kubelet brings a new secret into a mounted volume"},
+		{"odd overlap", `rotation: {overlap: 1d}`, "such as 24h"},
+		{"odd interval", `rotation: {interval: 90d}`, "such as 2160h for 90 days"},
+		{"interval under the default overlap", `rotation: {interval: 12h}`, "secrets would pile up"},
+		{"interval under the overlap", `rotation: {interval: 48h, overlap: 49h}`, "secrets would pile up"},
+		{"long trigger", `rotation: {trigger: ` + strings.Repeat("x", 257) + `}`, "256"},
+		{"mode", `rotation: {mode: Manual}`, "rotation.mode must be Automatic or Staged"},
+		{"staged action", `rotation: {staged: {version: 2-abcd, action: Drop}}`, "staged.action must be Promote or Cancel"},
+		{"staged without a version", `rotation: {staged: {action: Promote}}`, "staged.version"},
+		{"version", `rotation: {revoke: [latest]}`, "such as 3-x8Fa"},
+		{"workload", `rotation: {restart: [{kind: Job, name: a}]}`, "restart.kind must be Deployment, StatefulSet or DaemonSet"},
+		{"long wait for no use", `rotation: {retireWhenUnused: {for: 721h}}`, "at most 720h"},
 		{"unknown field", `scopess: [a]`, "unknown field"},
 	} {
 		t.Run(test.name, func(t *testing.T) { checkRefused(t, "M2MClient", "default", test) })
@@ -132,12 +148,15 @@ func TestImmutableFields(t *testing.T) {
 	t.Parallel()
 	name := strings.ToLower(t.Name())
 	client := fmt.Sprintf("{apiVersion: m2m-operator.dev/v1alpha1, kind: M2MClient, metadata: {name: %s, namespace: default}, spec: %%s}", name)
+	chosen := fmt.Sprintf("{apiVersion: m2m-operator.dev/v1alpha1, kind: M2MClient, metadata: {name: %s-chosen, namespace: default}, spec: {clientID: %%s}}", name)
 	issuer := fmt.Sprintf("{apiVersion: m2m-operator.dev/v1alpha1, kind: ClusterM2MIssuer, metadata: {name: %s}, spec: {projectID: %%s, url: %%s%%s}}", name)
 	base := fmt.Sprintf(issuer, name, "https://immutable.example.com", "")
 	for _, test := range []struct{ name, from, to, says string }{
 		{"issuer named", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{issuerRef: {name: other}}"), "spec.issuerRef can't be changed"},
-		{"Secret named", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{secret: {name: other}}"), "spec.secret.name can't be changed"},
+		{"client id chosen later", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{clientID: billing-eu}"), "spec.clientID can't be set, changed or removed later"},
+		{"last field removed", fmt.Sprintf(client, "{displayName: Billing}"), fmt.Sprintf(client, "{}"), ""},
 		{"defaults written out", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{issuerRef: {name: default}, secret: {name: "+name+"}}"), ""},
+		{"client id changed", fmt.Sprintf(chosen, "billing-eu"), fmt.Sprintf(chosen, "billing-us"), "spec.clientID can't be set, changed or removed later"},
 		{"URL", base, fmt.Sprintf(issuer, name, "https://other.example.com", ""), "url can't be changed"},
 		{"project id", base, fmt.Sprintf(issuer, "other", "https://immutable.example.com", ""), "projectID can't be changed"},
 		{"environment", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", environment: Test"), "spec.environment can't be changed"},

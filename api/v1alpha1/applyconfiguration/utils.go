@@ -19,6 +19,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=m2m-operator.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("ChosenClientIDs"):
+		return &apiv1alpha1.ChosenClientIDsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterM2MIssuer"):
 		return &apiv1alpha1.ClusterM2MIssuerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterM2MIssuerSpec"):
@@ -29,6 +31,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CredentialStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveClient"):
 		return &apiv1alpha1.EffectiveClientApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ImportSpec"):
+		return &apiv1alpha1.ImportSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerReference"):
 		return &apiv1alpha1.IssuerReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerTokenSpec"):
@@ -39,6 +43,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.M2MClientSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("M2MClientStatus"):
 		return &apiv1alpha1.M2MClientStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RetireWhenUnused"):
+		return &apiv1alpha1.RetireWhenUnusedApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RotationSpec"):
+		return &apiv1alpha1.RotationSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RotationTriggers"):
+		return &apiv1alpha1.RotationTriggersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeys"):
 		return &apiv1alpha1.SecretKeysApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretMetadata"):
@@ -51,8 +61,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SigningKeyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SigningSpec"):
 		return &apiv1alpha1.SigningSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("StagedAction"):
+		return &apiv1alpha1.StagedActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TokenSpec"):
 		return &apiv1alpha1.TokenSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("VersionUsage"):
+		return &apiv1alpha1.VersionUsageApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Workload"):
+		return &apiv1alpha1.WorkloadApplyConfiguration{}
 
 	}
 	return nil

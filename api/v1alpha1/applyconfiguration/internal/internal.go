@@ -30,6 +30,15 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.Audience
   scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ChosenClientIDs
+  map:
+    fields:
+    - name: namespaces
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClientState
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClusterM2MIssuer
@@ -53,6 +62,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClusterM2MIssuerSpec
   map:
     fields:
+    - name: chosenClientIDs
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ChosenClientIDs
     - name: environment
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.Environment
@@ -111,6 +123,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: notAfter
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: retireAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: role
       type:
         scalar: string
@@ -134,6 +149,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: issuerName
       type:
         scalar: string
+    - name: overlap
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: retireWhenUnused
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.RetireWhenUnused
     - name: state
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClientState
@@ -142,6 +163,18 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.Environment
   scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ImportSpec
+  map:
+    fields:
+    - name: clientIDKey
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey
+    - name: clientSecretKey
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey
+    - name: name
+      type:
+        scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.IssuerReference
   map:
     fields:
@@ -195,6 +228,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.M2MClientSpec
   map:
     fields:
+    - name: clientID
+      type:
+        scalar: string
     - name: description
       type:
         scalar: string
@@ -204,6 +240,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: issuerRef
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.IssuerReference
+    - name: rotation
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationSpec
     - name: scopes
       type:
         list:
@@ -260,9 +299,30 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: issuer
       type:
         scalar: string
+    - name: lastCancelTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastRotationTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastVersionNumber
+      type:
+        scalar: numeric
+    - name: nextClientSecretLastFour
+      type:
+        scalar: string
+    - name: nextRotationTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: observedTriggers
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationTriggers
+    - name: restartedFor
+      type:
+        scalar: string
     - name: seal
       type:
         scalar: string
@@ -270,6 +330,65 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
     - name: tokenURL
+      type:
+        scalar: string
+    - name: usage
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.VersionUsage
+          elementRelationship: atomic
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.RetireWhenUnused
+  map:
+    fields:
+    - name: deadline
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: for
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationMode
+  scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationSpec
+  map:
+    fields:
+    - name: interval
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: mode
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationMode
+    - name: overlap
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: restart
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.Workload
+          elementRelationship: atomic
+    - name: retireWhenUnused
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.RetireWhenUnused
+    - name: revoke
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretVersion
+          elementRelationship: atomic
+    - name: staged
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.StagedAction
+    - name: trigger
+      type:
+        scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationTriggers
+  map:
+    fields:
+    - name: annotation
+      type:
+        scalar: string
+    - name: spec
       type:
         scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey
@@ -287,6 +406,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey
     - name: jwksURL
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey
+    - name: nextClientSecret
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey
     - name: scopes
@@ -316,6 +438,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: deletionPolicy
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.DeletionPolicy
+    - name: importFrom
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ImportSpec
     - name: name
       type:
         scalar: string
@@ -337,6 +462,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: metadata
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretMetadata
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretVersion
+  scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SigningKeyStatus
   map:
     fields:
@@ -355,6 +482,17 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: algorithm
       type:
         scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.StagedAction
+  map:
+    fields:
+    - name: action
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.StagedActionType
+    - name: version
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretVersion
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.StagedActionType
+  scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.TokenProfile
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.TokenSpec
@@ -369,6 +507,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lifetime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.VersionUsage
+  map:
+    fields:
+    - name: lastUsedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: version
+      type:
+        scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.Workload
+  map:
+    fields:
+    - name: kind
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
 - name: io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON
   scalar: untyped
   list:

@@ -29,6 +29,9 @@ type ClusterM2MIssuerSpecApplyConfiguration struct {
 	Signing *SigningSpecApplyConfiguration `json:"signing,omitempty"`
 	// token says what tokens are like.
 	Token *IssuerTokenSpecApplyConfiguration `json:"token,omitempty"`
+	// chosenClientIDs says who may choose client ids (spec.clientID of an M2MClient, or
+	// an import). Nobody where it is absent.
+	ChosenClientIDs *ChosenClientIDsApplyConfiguration `json:"chosenClientIDs,omitempty"`
 }
 
 // ClusterM2MIssuerSpecApplyConfiguration constructs a declarative configuration of the ClusterM2MIssuerSpec type for use with
@@ -74,5 +77,13 @@ func (b *ClusterM2MIssuerSpecApplyConfiguration) WithSigning(value *SigningSpecA
 // If called multiple times, the Token field is set to the value of the last call.
 func (b *ClusterM2MIssuerSpecApplyConfiguration) WithToken(value *IssuerTokenSpecApplyConfiguration) *ClusterM2MIssuerSpecApplyConfiguration {
 	b.Token = value
+	return b
+}
+
+// WithChosenClientIDs sets the ChosenClientIDs field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ChosenClientIDs field is set to the value of the last call.
+func (b *ClusterM2MIssuerSpecApplyConfiguration) WithChosenClientIDs(value *ChosenClientIDsApplyConfiguration) *ClusterM2MIssuerSpecApplyConfiguration {
+	b.ChosenClientIDs = value
 	return b
 }

@@ -16,8 +16,9 @@ import (
 type CredentialStatusApplyConfiguration struct {
 	// version is a number that only grows, and the secret's last four characters.
 	Version *string `json:"version,omitempty"`
-	// role is Current for the version that the Secret delivers, and Previous for one
-	// that was replaced and is still valid.
+	// role is Current for the version that the Secret delivers, Next for one that will
+	// replace it and is valid already, and Previous for one that was replaced and is
+	// still valid.
 	Role *string `json:"role,omitempty"`
 	// hash is a keyed hash of the client id and the secret.
 	Hash *string `json:"hash,omitempty"`
@@ -25,7 +26,11 @@ type CredentialStatusApplyConfiguration struct {
 	LastFour *string `json:"lastFour,omitempty"`
 	// createdAt is when this version was made.
 	CreatedAt *v1.Time `json:"createdAt,omitempty"`
-	// notAfter is when this version stops being valid; absent for the current one.
+	// retireAfter is when the overlap of a replaced version ends: from then on it goes
+	// as soon as it is unused. Absent where it ends at notAfter, used or not.
+	RetireAfter *v1.Time `json:"retireAfter,omitempty"`
+	// notAfter is when this version stops being valid, at the latest; absent for the
+	// current and the next one.
 	NotAfter *v1.Time `json:"notAfter,omitempty"`
 }
 
@@ -72,6 +77,14 @@ func (b *CredentialStatusApplyConfiguration) WithLastFour(value string) *Credent
 // If called multiple times, the CreatedAt field is set to the value of the last call.
 func (b *CredentialStatusApplyConfiguration) WithCreatedAt(value v1.Time) *CredentialStatusApplyConfiguration {
 	b.CreatedAt = &value
+	return b
+}
+
+// WithRetireAfter sets the RetireAfter field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RetireAfter field is set to the value of the last call.
+func (b *CredentialStatusApplyConfiguration) WithRetireAfter(value v1.Time) *CredentialStatusApplyConfiguration {
+	b.RetireAfter = &value
 	return b
 }
 

@@ -25,6 +25,11 @@ type EffectiveClientApplyConfiguration struct {
 	Audiences []string `json:"audiences,omitempty"`
 	// deletionPolicy is what becomes of the Secret when the client is deleted.
 	DeletionPolicy *apiv1alpha1.DeletionPolicy `json:"deletionPolicy,omitempty"`
+	// overlap is how long a secret stays valid after it was replaced.
+	Overlap *v1.Duration `json:"overlap,omitempty"`
+	// retireWhenUnused is how a secret ends that is used past the overlap; absent: it
+	// ends with the overlap.
+	RetireWhenUnused *RetireWhenUnusedApplyConfiguration `json:"retireWhenUnused,omitempty"`
 }
 
 // EffectiveClientApplyConfiguration constructs a declarative configuration of the EffectiveClient type for use with
@@ -72,5 +77,21 @@ func (b *EffectiveClientApplyConfiguration) WithAudiences(values ...string) *Eff
 // If called multiple times, the DeletionPolicy field is set to the value of the last call.
 func (b *EffectiveClientApplyConfiguration) WithDeletionPolicy(value apiv1alpha1.DeletionPolicy) *EffectiveClientApplyConfiguration {
 	b.DeletionPolicy = &value
+	return b
+}
+
+// WithOverlap sets the Overlap field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Overlap field is set to the value of the last call.
+func (b *EffectiveClientApplyConfiguration) WithOverlap(value v1.Duration) *EffectiveClientApplyConfiguration {
+	b.Overlap = &value
+	return b
+}
+
+// WithRetireWhenUnused sets the RetireWhenUnused field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RetireWhenUnused field is set to the value of the last call.
+func (b *EffectiveClientApplyConfiguration) WithRetireWhenUnused(value *RetireWhenUnusedApplyConfiguration) *EffectiveClientApplyConfiguration {
+	b.RetireWhenUnused = value
 	return b
 }

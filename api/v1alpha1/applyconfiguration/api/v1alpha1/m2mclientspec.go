@@ -32,8 +32,14 @@ type M2MClientSpecApplyConfiguration struct {
 	// state is Active where it is absent. An Inactive client keeps its credential,
 	// and is refused at every replica of the token endpoint as soon as its watch says so.
 	State *apiv1alpha1.ClientState `json:"state,omitempty"`
+	// clientID is the OAuth client_id, where it isn't left to the operator to make one
+	// that nobody else has. The issuer must let this namespace choose
+	// (spec.chosenClientIDs). It can't be changed.
+	ClientID *string `json:"clientID,omitempty"`
 	// secret says how the credential is delivered.
 	Secret *SecretSpecApplyConfiguration `json:"secret,omitempty"`
+	// rotation says when the client's secret is replaced, and what becomes of the one before.
+	Rotation *RotationSpecApplyConfiguration `json:"rotation,omitempty"`
 	// token says what the client's tokens are like.
 	Token *TokenSpecApplyConfiguration `json:"token,omitempty"`
 }
@@ -100,11 +106,27 @@ func (b *M2MClientSpecApplyConfiguration) WithState(value apiv1alpha1.ClientStat
 	return b
 }
 
+// WithClientID sets the ClientID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ClientID field is set to the value of the last call.
+func (b *M2MClientSpecApplyConfiguration) WithClientID(value string) *M2MClientSpecApplyConfiguration {
+	b.ClientID = &value
+	return b
+}
+
 // WithSecret sets the Secret field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Secret field is set to the value of the last call.
 func (b *M2MClientSpecApplyConfiguration) WithSecret(value *SecretSpecApplyConfiguration) *M2MClientSpecApplyConfiguration {
 	b.Secret = value
+	return b
+}
+
+// WithRotation sets the Rotation field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Rotation field is set to the value of the last call.
+func (b *M2MClientSpecApplyConfiguration) WithRotation(value *RotationSpecApplyConfiguration) *M2MClientSpecApplyConfiguration {
+	b.Rotation = value
 	return b
 }
 

@@ -6,6 +6,7 @@
 package v1alpha1
 
 import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -32,13 +33,34 @@ type M2MClientStatusApplyConfiguration struct {
 	SecretName *string `json:"secretName,omitempty"`
 	// clientSecretLastFour are the last four characters of the current client_secret.
 	ClientSecretLastFour *string `json:"clientSecretLastFour,omitempty"`
+	// nextClientSecretLastFour are the last four characters of the next_client_secret,
+	// while a rotation is under way.
+	NextClientSecretLastFour *string `json:"nextClientSecretLastFour,omitempty"`
+	// lastRotationTime is when the current client_secret replaced another.
+	LastRotationTime *metav1.Time `json:"lastRotationTime,omitempty"`
+	// nextRotationTime is when the secret is replaced next, by the interval.
+	NextRotationTime *metav1.Time `json:"nextRotationTime,omitempty"`
+	// lastCancelTime is when a staged rotation was cancelled last: the interval counts
+	// from there.
+	LastCancelTime *metav1.Time `json:"lastCancelTime,omitempty"`
+	// observedTriggers are the triggers that need no rotation any more.
+	ObservedTriggers *RotationTriggersApplyConfiguration `json:"observedTriggers,omitempty"`
+	// lastVersionNumber is the highest number that a version of the secret ever had.
+	LastVersionNumber *int64 `json:"lastVersionNumber,omitempty"`
+	// restartedFor is the version of the secret for which spec.rotation.restart was
+	// carried out.
+	RestartedFor *string `json:"restartedFor,omitempty"`
 	// grantedScopes are the scopes that the client's tokens may carry.
 	GrantedScopes []string `json:"grantedScopes,omitempty"`
 	// credentials are the valid versions of the client's secret, the newest first.
 	Credentials []CredentialStatusApplyConfiguration `json:"credentials,omitempty"`
-	// seal is a MAC over the object's UID, the client id and the credentials. Token
-	// servers ignore a status whose seal doesn't hold.
+	// seal is a MAC over the object's UID, the client id, the credentials and the state
+	// of their rotation. Token servers ignore a status whose seal doesn't hold.
 	Seal *string `json:"seal,omitempty"`
+	// usage says when versions of the secret were last used, the latest use first. The
+	// token servers write it, at most once an hour while a replaced secret is valid and
+	// else once a day. It makes no version valid.
+	Usage []VersionUsageApplyConfiguration `json:"usage,omitempty"`
 }
 
 // M2MClientStatusApplyConfiguration constructs a declarative configuration of the M2MClientStatus type for use with
@@ -116,6 +138,62 @@ func (b *M2MClientStatusApplyConfiguration) WithClientSecretLastFour(value strin
 	return b
 }
 
+// WithNextClientSecretLastFour sets the NextClientSecretLastFour field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextClientSecretLastFour field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithNextClientSecretLastFour(value string) *M2MClientStatusApplyConfiguration {
+	b.NextClientSecretLastFour = &value
+	return b
+}
+
+// WithLastRotationTime sets the LastRotationTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastRotationTime field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithLastRotationTime(value metav1.Time) *M2MClientStatusApplyConfiguration {
+	b.LastRotationTime = &value
+	return b
+}
+
+// WithNextRotationTime sets the NextRotationTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextRotationTime field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithNextRotationTime(value metav1.Time) *M2MClientStatusApplyConfiguration {
+	b.NextRotationTime = &value
+	return b
+}
+
+// WithLastCancelTime sets the LastCancelTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastCancelTime field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithLastCancelTime(value metav1.Time) *M2MClientStatusApplyConfiguration {
+	b.LastCancelTime = &value
+	return b
+}
+
+// WithObservedTriggers sets the ObservedTriggers field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ObservedTriggers field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithObservedTriggers(value *RotationTriggersApplyConfiguration) *M2MClientStatusApplyConfiguration {
+	b.ObservedTriggers = value
+	return b
+}
+
+// WithLastVersionNumber sets the LastVersionNumber field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastVersionNumber field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithLastVersionNumber(value int64) *M2MClientStatusApplyConfiguration {
+	b.LastVersionNumber = &value
+	return b
+}
+
+// WithRestartedFor sets the RestartedFor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RestartedFor field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithRestartedFor(value string) *M2MClientStatusApplyConfiguration {
+	b.RestartedFor = &value
+	return b
+}
+
 // WithGrantedScopes adds the given value to the GrantedScopes field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the GrantedScopes field.
@@ -144,5 +222,18 @@ func (b *M2MClientStatusApplyConfiguration) WithCredentials(values ...*Credentia
 // If called multiple times, the Seal field is set to the value of the last call.
 func (b *M2MClientStatusApplyConfiguration) WithSeal(value string) *M2MClientStatusApplyConfiguration {
 	b.Seal = &value
+	return b
+}
+
+// WithUsage adds the given value to the Usage field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Usage field.
+func (b *M2MClientStatusApplyConfiguration) WithUsage(values ...*VersionUsageApplyConfiguration) *M2MClientStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithUsage")
+		}
+		b.Usage = append(b.Usage, *values[i])
+	}
 	return b
 }

@@ -19,6 +19,9 @@ type SecretKeysApplyConfiguration struct {
 	ClientID *apiv1alpha1.SecretKey `json:"clientID,omitempty"`
 	// clientSecret is the key of the client secret; `client_secret` where it is absent.
 	ClientSecret *apiv1alpha1.SecretKey `json:"clientSecret,omitempty"`
+	// nextClientSecret is the key of the secret that a staged rotation delivers beside
+	// the current one; `next_client_secret` where it is absent.
+	NextClientSecret *apiv1alpha1.SecretKey `json:"nextClientSecret,omitempty"`
 	// tokenURL is the key of the token endpoint's URL; `token_url` where it is absent.
 	TokenURL *apiv1alpha1.SecretKey `json:"tokenURL,omitempty"`
 	// issuer is the key of the issuer's URL; `issuer` where it is absent.
@@ -48,6 +51,14 @@ func (b *SecretKeysApplyConfiguration) WithClientID(value apiv1alpha1.SecretKey)
 // If called multiple times, the ClientSecret field is set to the value of the last call.
 func (b *SecretKeysApplyConfiguration) WithClientSecret(value apiv1alpha1.SecretKey) *SecretKeysApplyConfiguration {
 	b.ClientSecret = &value
+	return b
+}
+
+// WithNextClientSecret sets the NextClientSecret field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextClientSecret field is set to the value of the last call.
+func (b *SecretKeysApplyConfiguration) WithNextClientSecret(value apiv1alpha1.SecretKey) *SecretKeysApplyConfiguration {
+	b.NextClientSecret = &value
 	return b
 }
 

@@ -14,11 +14,16 @@ import (
 //
 // SecretSpec says how a credential is delivered.
 type SecretSpecApplyConfiguration struct {
-	// name of the Secret; the name of the M2MClient where it is absent. It can't be changed.
+	// name of the Secret; the name of the M2MClient where it is absent. When it is
+	// changed the secret stays, and the Secret of the old name is kept, up to date,
+	// for the overlap: running pods mount it.
 	Name *string `json:"name,omitempty"`
 	// deletionPolicy says what becomes of the Secret when the M2MClient is deleted.
 	// Delete, also where it is absent, removes it; Retain leaves it, no longer valid.
 	DeletionPolicy *apiv1alpha1.DeletionPolicy `json:"deletionPolicy,omitempty"`
+	// importFrom adopts a credential that exists, as the client's first. Later it has
+	// no effect.
+	ImportFrom *ImportSpecApplyConfiguration `json:"importFrom,omitempty"`
 	// template shapes the Secret. Changing it never makes a new credential.
 	Template *SecretTemplateApplyConfiguration `json:"template,omitempty"`
 }
@@ -42,6 +47,14 @@ func (b *SecretSpecApplyConfiguration) WithName(value string) *SecretSpecApplyCo
 // If called multiple times, the DeletionPolicy field is set to the value of the last call.
 func (b *SecretSpecApplyConfiguration) WithDeletionPolicy(value apiv1alpha1.DeletionPolicy) *SecretSpecApplyConfiguration {
 	b.DeletionPolicy = &value
+	return b
+}
+
+// WithImportFrom sets the ImportFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ImportFrom field is set to the value of the last call.
+func (b *SecretSpecApplyConfiguration) WithImportFrom(value *ImportSpecApplyConfiguration) *SecretSpecApplyConfiguration {
+	b.ImportFrom = value
 	return b
 }
 

@@ -1,0 +1,157 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/credential"
+)
+
+// deliver brings the Secret up to date and says what the status becomes.
+func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, found gathered, out outcome) (outcome, error) {
+	d := &out.decision
+	content := delivery{
+		clientID: d.Record.ClientID,
+		material: d.Material,
+		next:     d.Next,
+		tokenURL: tokenURL(out.issuer),
+		issuer:   out.issuer.Spec.URL,
+		jwksURL:  jwksURL(out.issuer),
+		scopes:   out.policy.Scopes,
+	}
+	desired, err := renderSecret(c, secretName(c), found.secret, content, found.pepper)
+	refusal := verdict{}
+	if err != nil {
+		refusal = stalled(v1alpha1.ReasonInvalidTemplate, err.Error())
+	} else if refusal, err = r.writeSecret(ctx, c, found.secret, desired); err != nil {
+		return out, err
+	}
+	if refusal.reason != "" {
+		out.verdict, out.again = refusal, r.Now().Add(recheck)
+		if d.Generated || d.Delivers {
+			return r.undelivered(c, out), nil
+		}
+	} else if err := r.keepFormer(ctx, c, found, content, &out); err != nil {
+		return out, err
+	}
+	r.flights.keep(c, d.Pending)
+	out.record, out.decided, out.delivered = d.Record, true, true
+	if d.Pending.Value != "" {
+		r.turns.forget(client.ObjectKeyFromObject(c))
+	}
+	if out.again.IsZero() {
+		out.again = d.NextAt
+	}
+	restart := r.restart(ctx, c, &out)
+	if refusal.reason == "" {
+		out.verdict = settled(c, out, restart)
+	}
+	return out, nil
+}
+
+// undelivered is the outcome where nobody got a new secret: what was valid stays
+// so, but for what was revoked.
+func (r *ClientReconciler) undelivered(c *v1alpha1.M2MClient, out outcome) outcome {
+	record := out.decision.Undeliverable
+	if record == nil {
+		out.decision = credential.Decision{NextRotation: instantOf(c.Status.NextRotationTime)}
+		return out
+	}
+	out.record, out.decided = *record, true
+	out.decision.Record, out.decision.Cause = *record, credential.CauseNone
+	out.verdict.message = fmt.Sprintf("the current secret was revoked, and no other could be delivered: %s", out.verdict.message)
+	return out
+}
+
+// writeSecret creates or updates a Secret, or says why the API server refuses it.
+func (r *ClientReconciler) writeSecret(ctx context.Context, c *v1alpha1.M2MClient, existing, desired *corev1.Secret) (verdict, error) {
+	var err error
+	switch {
+	case existing == nil:
+		err = r.Client.Create(ctx, desired)
+		if apierrors.IsAlreadyExists(err) {
+			return verdict{}, r.exists(ctx, client.ObjectKeyFromObject(desired), err)
+		}
+	case sameSecret(existing, desired):
+		return verdict{}, nil
+	case existing.Immutable != nil && *existing.Immutable:
+		return stalled(v1alpha1.ReasonSecretConflict, fmt.Sprintf(
+			"Secret %q is immutable and can't be brought up to date: delete it, and it is made anew", desired.Name)), nil
+	default:
+		// The resourceVersion that was read fences this update.
+		err = r.Client.Update(ctx, desired)
+	}
+	switch {
+	case err == nil:
+		return verdict{}, nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return verdict{}, errGone
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsRequestEntityTooLargeError(err):
+		return stalled(v1alpha1.ReasonSecretForbidden, fmt.Sprintf(
+			"the API server refuses Secret %q: %s", desired.Name, apiMessage(err))), nil
+	default:
+		return verdict{}, err
+	}
+}
+
+// exists reads the Secret that stands in the way; one that is gone meanwhile leaves
+// the error that it caused.
+func (r *ClientReconciler) exists(ctx context.Context, key client.ObjectKey, conflict error) error {
+	live, err := r.liveSecret(ctx, key)
+	switch {
+	case err != nil:
+		return err
+	case live == nil:
+		return conflict
+	}
+	return &existsError{live}
+}
+
+// keepFormer keeps the Secrets under names that the client doesn't use any more as
+// fresh as the other, because running pods mount them, and deletes them after the
+// overlap.
+func (r *ClientReconciler) keepFormer(ctx context.Context, c *v1alpha1.M2MClient, found gathered, content delivery, out *outcome) error {
+	for _, s := range found.former {
+		until := r.keepUntil(s, out.rotation.Overlap)
+		if !r.Now().Before(until) {
+			unchanged := client.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion}
+			if err := r.Client.Delete(ctx, s.DeepCopy(), unchanged); client.IgnoreNotFound(err) != nil {
+				return err
+			}
+			continue
+		}
+		if next := &out.decision.NextAt; next.IsZero() || until.Before(*next) {
+			*next = until
+		}
+		desired, err := renderSecret(c, s.Name, s, content, found.pepper)
+		if err != nil {
+			return err
+		}
+		desired.Annotations[v1alpha1.AnnotationKeepUntil] = until.UTC().Format(time.RFC3339)
+		refusal, err := r.writeSecret(ctx, c, s, desired)
+		if err != nil {
+			return err
+		}
+		if refusal.reason != "" {
+			r.warn(c, refusal.reason, "%s", refusal.message)
+		}
+	}
+	return nil
+}
+
+// keepUntil is when a Secret of a former name is deleted: it stands in an annotation,
+// once it was set. Nobody keeps one longer than the overlap by editing that.
+func (r *ClientReconciler) keepUntil(s *corev1.Secret, overlap time.Duration) time.Time {
+	longest := r.Now().Add(overlap + credential.ClockTolerance)
+	until, err := time.Parse(time.RFC3339, s.Annotations[v1alpha1.AnnotationKeepUntil])
+	if err != nil || until.After(longest) {
+		return longest
+	}
+	return until
+}
