@@ -28,6 +28,7 @@ const recheck = time.Minute
 type ClientReconciler struct {
 	base
 	Installation *Installation
+	Direct       client.Client // without a cache, for kinds that are not watched
 	Propagation  time.Duration // how long a secret is valid before it is visible
 
 	flights flights // rotations under way

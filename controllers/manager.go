@@ -85,10 +85,18 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manag
 	if err != nil {
 		return nil, err
 	}
-	return mgr, setup(ctx, mgr, o)
+	newClient := options.NewClient
+	if newClient == nil {
+		newClient = client.New
+	}
+	direct, err := newClient(config, client.Options{Scheme: scheme, HTTPClient: mgr.GetHTTPClient()})
+	if err != nil {
+		return nil, err
+	}
+	return mgr, setup(ctx, mgr, direct, o)
 }
 
-func setup(ctx context.Context, mgr ctrl.Manager, o Options) error {
+func setup(ctx context.Context, mgr ctrl.Manager, direct client.Client, o Options) error {
 	with := base{
 		Client: mgr.GetClient(),
 		Live:   mgr.GetAPIReader(),
@@ -103,7 +111,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	}
 	installation := &Installation{base: with, Namespace: o.Namespace, Default: o.Default, Propagation: o.Propagation}
 	issuers := &IssuerReconciler{base: with, Installation: installation}
-	clients := &ClientReconciler{base: with, Installation: installation, Propagation: o.Propagation, turns: newTurns(o.RotationRate)}
+	clients := &ClientReconciler{base: with, Installation: installation, Direct: direct, Propagation: o.Propagation, turns: newTurns(o.RotationRate)}
 	for _, step := range []func() error{
 		func() error { return SetupIndexes(ctx, mgr.GetFieldIndexer()) },
 		func() error { return mgr.Add(installation) },

@@ -10,7 +10,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
@@ -69,7 +68,7 @@ func (r *ClientReconciler) restartWorkload(ctx context.Context, c *v1alpha1.M2MC
 	workload := workloadOf(w.Kind)
 	workload.SetNamespace(c.Namespace)
 	workload.SetName(w.Name)
-	return r.Client.Patch(ctx, workload, client.RawPatch("application/merge-patch+json", patch), client.FieldOwner(v1alpha1.ManagedBy))
+	return r.Direct.Patch(ctx, workload, client.RawPatch("application/merge-patch+json", patch), client.FieldOwner(v1alpha1.ManagedBy))
 }
 
 func workloadOf(kind string) client.Object {
@@ -122,12 +121,11 @@ func (r *ClientReconciler) allowed(ctx context.Context, namespace, resource stri
 		return answer.allowed, nil
 	}
 	review := &authorizationv1.SelfSubjectAccessReview{
-		ObjectMeta: metav1.ObjectMeta{},
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
 			Namespace: namespace, Verb: "patch", Group: appsv1.GroupName, Resource: resource,
 		}},
 	}
-	if err := r.Client.Create(ctx, review); err != nil {
+	if err := r.Direct.Create(ctx, review); err != nil {
 		return false, err
 	}
 	if r.access.answers == nil {
