@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -48,13 +49,16 @@ func (i *Installation) rotatePepper(ctx context.Context) {
 }
 
 func (i *Installation) lookAfterPepper(ctx context.Context, seen *pepperWatch) error {
-	secret := &corev1.Secret{}
-	if err := i.Client.Get(ctx, i.pepperKey(), secret); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	pepper, err := credential.ParsePepper(secret.Data)
-	if err != nil {
+	pepper, err := i.Pepper(ctx)
+	if lost := (*LostError)(nil); errors.As(err, &lost) {
 		return nil // what needs it says so
+	}
+	secret := &corev1.Secret{}
+	if err == nil {
+		err = i.Client.Get(ctx, i.pepperKey(), secret)
+	}
+	if err != nil {
+		return client.IgnoreNotFound(err)
 	}
 	now := i.Elapsed()
 	if id := pepper.NextKeyID(); id != seen.next {
@@ -137,8 +141,8 @@ func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[stri
 		}
 	}
 	clients := &v1alpha1.M2MClientList{}
-	for more := true; more; more = clients.Continue != "" {
-		if err := from.List(ctx, clients, client.UnsafeDisableDeepCopy, client.Limit(page), client.Continue(clients.Continue)); err != nil {
+	for more := true; more; more = page > 0 && clients.Continue != "" {
+		if err := from.List(ctx, clients, pageOf(page, clients.Continue)...); err != nil {
 			return nil, err
 		}
 		for n := range clients.Items {
@@ -150,8 +154,8 @@ func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[stri
 		}
 	}
 	secrets := &corev1.SecretList{}
-	for more := true; more; more = secrets.Continue != "" {
-		if err := from.List(ctx, secrets, client.UnsafeDisableDeepCopy, client.HasLabels{v1alpha1.LabelClient}, client.Limit(page), client.Continue(secrets.Continue)); err != nil {
+	for more := true; more; more = page > 0 && secrets.Continue != "" {
+		if err := from.List(ctx, secrets, append(pageOf(page, secrets.Continue), client.HasLabels{v1alpha1.LabelClient})...); err != nil {
 			return nil, err
 		}
 		for n := range secrets.Items {
@@ -160,4 +164,11 @@ func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[stri
 		}
 	}
 	return uses, nil
+}
+
+func pageOf(size int64, from string) []client.ListOption {
+	if size == 0 {
+		return []client.ListOption{client.UnsafeDisableDeepCopy}
+	}
+	return []client.ListOption{client.Limit(size), client.Continue(from)}
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -35,6 +36,9 @@ type Options struct {
 	Servers           int
 	ServerAddress     string // of the first server; empty: a free one
 	ControllerManager bool
+	ControllerArgs    []string  // more flags of the controller
+	ServerArgs        []string  // more flags of the servers
+	APIServerArgs     []string  // more flags of kube-apiserver
 	Progress          io.Writer // nil: nobody waits to read it
 }
 
@@ -58,6 +62,8 @@ type Server struct {
 	*process.Process
 	URL   string
 	Audit string // the file with its audit lines
+
+	address string
 }
 
 // Build builds the operator.
@@ -80,6 +86,7 @@ func Start(ctx context.Context, o Options) (*Installation, error) {
 		Install:           []string{"config/crd", "config/rbac"},
 		ControllerManager: o.ControllerManager,
 		Dir:               o.Dir,
+		APIServerArgs:     o.APIServerArgs,
 	})
 	if err != nil {
 		return nil, err
@@ -105,7 +112,7 @@ func (i *Installation) start(ctx context.Context) (err error) {
 		}
 		address = ""
 	}
-	if err := i.startController(ctx); err != nil {
+	if err := i.StartController(ctx); err != nil {
 		return err
 	}
 	i.say("Waiting until they are ready")
@@ -183,10 +190,13 @@ func (i *Installation) Processes() []*process.Process {
 	return append(i.Cluster.Processes(), i.processes...)
 }
 
-func (i *Installation) startController(ctx context.Context) error {
-	p, err := i.role(ctx, "controller",
+// StartController starts the controller, after the one before has ended.
+func (i *Installation) StartController(ctx context.Context) error {
+	args := []string{
 		"--default-issuer-url", i.Servers[0].URL, "--default-issuer-environment", "Test",
-		"--metrics-bind-address", i.metrics, "--health-probe-bind-address", "0")
+		"--metrics-bind-address", i.metrics, "--health-probe-bind-address", "0",
+	}
+	p, err := i.role(ctx, "controller", append(args, i.options.ControllerArgs...)...)
 	i.Controller = p
 	return err
 }
@@ -194,7 +204,20 @@ func (i *Installation) startController(ctx context.Context) error {
 // RestartController ends the controller and starts another.
 func (i *Installation) RestartController(ctx context.Context) error {
 	i.Controller.Stop(stopGrace)
-	return i.startController(ctx)
+	return i.StartController(ctx)
+}
+
+// KillController ends the controller as a lost node would: it can't tell anybody,
+// nor release its lease.
+func (i *Installation) KillController() error {
+	if err := i.Controller.Err(); err != nil {
+		return err
+	}
+	if err := syscall.Kill(i.Controller.PID, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("killing the controller: %w", err)
+	}
+	<-i.Controller.Done()
+	return nil
 }
 
 func (i *Installation) startServer(ctx context.Context, address string) error {
@@ -220,9 +243,25 @@ func (i *Installation) newServer(ctx context.Context, address, audit string) (s 
 			return nil, err
 		}
 	}
-	s = &Server{URL: "http://" + address, Audit: audit}
-	s.Process, err = i.role(ctx, "server", "--bind-address", address, "--audit-log", audit)
-	return s, err
+	s = &Server{URL: "http://" + address, Audit: audit, address: address}
+	return s, i.run(ctx, s)
+}
+
+func (i *Installation) run(ctx context.Context, s *Server) (err error) {
+	args := []string{"--bind-address", s.address, "--audit-log", s.Audit}
+	s.Process, err = i.role(ctx, "server", append(args, i.options.ServerArgs...)...)
+	return err
+}
+
+// RestartServer ends one of Servers, starts another at its address, and waits until
+// that is ready.
+func (i *Installation) RestartServer(ctx context.Context, n int) error {
+	s := i.Servers[n]
+	s.Stop(stopGrace)
+	if err := i.run(ctx, s); err != nil {
+		return err
+	}
+	return s.WaitFor(ctx, s.ready)
 }
 
 func (s *Server) ready() error {

@@ -133,10 +133,17 @@ func TestKeysLost(t *testing.T) {
 	})
 }
 
-// ownOperator starts an operator for one test, without kube-controller-manager.
-func ownOperator(t *testing.T) *operator {
+// ownOperator starts an operator for one test, without kube-controller-manager, its
+// controller with more flags.
+func ownOperator(t *testing.T, controllerArgs ...string) *operator {
 	t.Helper()
-	o, err := startOperator(t.Context(), filepath.Join(t.TempDir(), "operator"), false)
+	return ownInstallation(t, installation.Options{ControllerArgs: controllerArgs})
+}
+
+func ownInstallation(t *testing.T, options installation.Options) *operator {
+	t.Helper()
+	options.Dir = filepath.Join(t.TempDir(), "operator")
+	o, err := startOperator(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func run(m *testing.M) (int, error) {
 	if err := installation.Build(ctx, binary, "-race"); err != nil {
 		return 1, err
 	}
-	if shared, err = startOperator(ctx, filepath.Join(dir, "shared"), true); err != nil {
+	if shared, err = startOperator(ctx, installation.Options{Dir: filepath.Join(dir, "shared"), ControllerManager: true}); err != nil {
 		return 1, err
 	}
 	code := m.Run()
@@ -56,10 +56,10 @@ func run(m *testing.M) (int, error) {
 // operator is an installation with what tests do to it.
 type operator struct{ *installation.Installation }
 
-func startOperator(ctx context.Context, dir string, controllerManager bool) (*operator, error) {
-	i, err := installation.Start(ctx, installation.Options{
-		Dir: dir, Binary: binary, Servers: 2, ControllerManager: controllerManager,
-	})
+func startOperator(ctx context.Context, options installation.Options) (*operator, error) {
+	options.Binary = binary
+	options.Servers = max(options.Servers, 2)
+	i, err := installation.Start(ctx, options)
 	return &operator{i}, err
 }
 

@@ -94,19 +94,7 @@ func TestRotationOnDemand(t *testing.T) {
 	if string(shared.secret(t, c).Data["client_secret"]) != current {
 		t.Error("a lost status rotated the client")
 	}
-	waitEvent(t, c, "SecretRotated")
-}
-
-// waitEvent waits for an event about a client.
-func waitEvent(t *testing.T, c *v1alpha1.M2MClient, reason string) {
-	t.Helper()
-	eventually(t, func() string {
-		out := shared.kubectl(t, "get", "events", "-n", c.Namespace)
-		if !strings.Contains(out, reason) {
-			return "no event " + reason + ":\n" + out
-		}
-		return ""
-	})
+	shared.waitEvent(t, c, "SecretRotated")
 }
 
 func TestStagedRotation(t *testing.T) {
@@ -199,7 +187,7 @@ func TestRevoke(t *testing.T) {
 	})
 	shared.waitRoles(t, c, "4C 3P")
 	shared.waitRefused(t, second)
-	waitEvent(t, c, "SecretRevoked")
+	shared.waitEvent(t, c, "SecretRevoked")
 }
 
 // Where no new secret can be delivered, a revoked one stops all the same.
