@@ -55,7 +55,7 @@ func open(secret *corev1.Secret, uid string, pepper *credential.Pepper) credenti
 	observed := credential.ObservedSecret{State: credential.SecretAltered}
 	current := identityOf(secret, uid, false)
 	next := identityOf(secret, uid, true)
-	observed.ClientID, observed.Version = current.ClientID, current.Version
+	observed.ClientID, observed.Version, observed.Next.Version = current.ClientID, current.Version, next.Version
 	// Whatever key holds it: the seal says which value is the secret, so that keys
 	// can be renamed.
 	for _, value := range secret.Data {
@@ -66,7 +66,7 @@ func open(secret *corev1.Secret, uid string, pepper *credential.Pepper) credenti
 			observed.State = credential.SecretUnknownKey
 		}
 		if pepper.CheckSecret(next, string(value), secret.Annotations[v1alpha1.AnnotationNextSeal]) == credential.SealValid {
-			observed.Next = credential.Material{Version: next.Version, Value: string(value)}
+			observed.Next.Value = string(value)
 		}
 	}
 	return observed

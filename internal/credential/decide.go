@@ -31,7 +31,7 @@ type ObservedSecret struct {
 	ClientID string
 	Version  Version
 	Value    string
-	Next     Material // delivered beside it, its seal holding; zero: none
+	Next     Material // delivered beside it; its value is set where its seal holds
 	Adopted  bool     // it was sealed for an earlier client, and opted in to this one
 }
 

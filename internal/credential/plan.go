@@ -101,7 +101,7 @@ func (p *plan) rotate(delivered Material, altered bool) (Decision, error) {
 	case !known && p.in.NextSeen < forgotten*rotation.Propagation:
 		p.rotating(forgotten * rotation.Propagation)
 	case !known:
-		p.abandon(next.Version, rotation.Staged)
+		p.abandon(next.Version, p.in.Secret.Next.Version == next.Version)
 		return p.start(CauseNone)
 	case !visible && p.in.NextSeen < rotation.Propagation:
 		p.rotating(rotation.Propagation)

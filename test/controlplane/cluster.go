@@ -44,8 +44,11 @@ type Cluster struct {
 	assets    string
 	users     users
 	address   string // of the API server
-	ca        []byte
-	processes []*process.Process
+	apiServer *process.Process
+	// apiServerArgs start it again as it was.
+	apiServerArgs []string
+	ca            []byte
+	processes     []*process.Process
 }
 
 // startTimeout is generous: a machine may be busy with other tests.

@@ -55,7 +55,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, args []str
 	if err != nil {
 		return err
 	}
-	server, err := c.run("kube-apiserver", append([]string{
+	c.apiServerArgs = append([]string{
 		"--etcd-servers=" + etcdURL,
 		"--bind-address=" + loopback,
 		"--advertise-address=" + loopback,
@@ -68,10 +68,16 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, args []str
 		"--service-account-key-file=" + c.serviceAccountKey(),
 		"--service-account-signing-key-file=" + c.serviceAccountKey(),
 		"--service-cluster-ip-range=10.0.0.0/24",
-	}, args...)...)
+	}, args...)
+	return c.runAPIServer(ctx)
+}
+
+func (c *Cluster) runAPIServer(ctx context.Context) error {
+	server, err := c.run("kube-apiserver", c.apiServerArgs...)
 	if err != nil {
 		return err
 	}
+	c.apiServer = server
 	if c.ca, err = waitForFile(ctx, server, c.path("serving/apiserver.crt")); err != nil {
 		return err
 	}
@@ -80,6 +86,13 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, args []str
 		return err
 	}
 	return waitUntilOK(ctx, server, client, "https://"+c.address+"/readyz")
+}
+
+// RestartAPIServer kills the API server and starts it again, on the same etcd and
+// address. It returns when the server is ready.
+func (c *Cluster) RestartAPIServer(ctx context.Context) error {
+	c.apiServer.Stop(0)
+	return c.runAPIServer(ctx)
 }
 
 func (c *Cluster) startControllerManager() error {
