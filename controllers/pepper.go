@@ -84,6 +84,9 @@ func (i *Installation) lookAfterPepper(ctx context.Context, seen *pepperWatch) e
 		return nil
 	}
 	seen.counting, seen.counted = true, now
+	if err := i.forgetServers(ctx); err != nil {
+		return err
+	}
 	return i.dropUnusedKeys(ctx, secret, pepper, now-seen.activeSince >= pepperRetire*i.Propagation)
 }
 

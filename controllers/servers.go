@@ -10,7 +10,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 )
 
-// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=m2m-system,resources=leases,verbs=get;list;watch
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=m2m-system,resources=leases,verbs=get;list;watch;delete
 
 // lostServer is how long a server that says nothing any more is waited for: it may
 // have crashed, or be cut off and still give tokens. After that what it may have
@@ -59,4 +59,28 @@ func reportOf(lease *coordinationv1.Lease, now time.Time) (reported, ended time.
 		return time.Time{}, time.Time{}
 	}
 	return reported, time.Time{}
+}
+
+// rememberServer is how long a server that is gone matters: retireWhenUnused.for is
+// at most 720h.
+const rememberServer = 720 * time.Hour
+
+// forgetServers removes what servers have left behind that are gone for long.
+func (i *Installation) forgetServers(ctx context.Context) error {
+	leases := &coordinationv1.LeaseList{}
+	if err := i.Client.List(ctx, leases, client.InNamespace(i.Namespace), client.MatchingLabels{v1alpha1.LabelRole: v1alpha1.RoleServer}); err != nil {
+		return err
+	}
+	for n := range leases.Items {
+		lease := &leases.Items[n]
+		_, ended := reportOf(lease, i.Now())
+		if ended.IsZero() || i.Now().Sub(ended) < rememberServer {
+			continue
+		}
+		unchanged := client.Preconditions{UID: &lease.UID, ResourceVersion: &lease.ResourceVersion}
+		if err := i.Client.Delete(ctx, lease, unchanged); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -61,6 +61,7 @@ type story struct {
 	*local
 	ctx    context.Context
 	secret secret
+	old    secret // before the rotation
 	token  string
 }
 
@@ -76,6 +77,8 @@ func tellStory(ctx context.Context, i *local) error {
 		{"The client has a credential in a Secret", s.showSecret},
 		{"Exchange the credential for a token", s.getToken},
 		{"Verify the token with the published keys", s.verify},
+		{"Rotate the secret: the new one and the one before both work", s.rotate},
+		{"Revoke the old secret: it is refused, the new one works", s.revoke},
 		{"Deactivate the client: it is refused", s.deactivate},
 		{"Delete the client: it is gone, and its Secret with it", s.remove},
 	} {
@@ -140,6 +143,63 @@ func (s *story) verify() error {
 	}
 	fmt.Printf("\nThe signature is good. Client %s may: %s\n", s.secret["client_id"], scopes)
 	return nil
+}
+
+func (s *story) rotate() (err error) {
+	s.old = s.secret
+	const text = "demo"
+	if err := s.kubectl("annotate", "m2mclient", "billing", "m2m-operator.dev/rotate="+text); err != nil {
+		return err
+	}
+	if err := s.kubectl("wait", "m2mclient/billing", "--for=jsonpath={.status.observedTriggers.annotation}="+text, "--timeout=30s"); err != nil {
+		return err
+	}
+	if err := s.kubectl("wait", "m2mclient/billing", "--for=condition=Ready", "--timeout=30s"); err != nil {
+		return err
+	}
+	if err := s.versions(); err != nil {
+		return err
+	}
+	if s.secret, err = s.readSecret("billing"); err != nil {
+		return err
+	}
+	if s.secret["client_secret"] == s.old["client_secret"] {
+		return errors.New("the Secret holds the same secret")
+	}
+	return errors.Join(s.accepted(s.old), s.accepted(s.secret))
+}
+
+// versions shows the valid versions of the client's secret.
+func (s *story) versions() error {
+	return s.kubectl("get", "m2mclient", "billing",
+		"-o=custom-columns=VERSIONS:.status.credentials[*].version,ROLES:.status.credentials[*].role,END:.status.credentials[*].notAfter")
+}
+
+// accepted asks for a token with what a Secret held.
+func (s *story) accepted(held secret) error {
+	now := s.secret
+	defer func() { s.secret = now }()
+	s.secret = held
+	answer, err := s.requestToken()
+	if err == nil && answer.status != http.StatusOK {
+		err = fmt.Errorf("HTTP %d %s", answer.status, answer.Error)
+	}
+	return err
+}
+
+func (s *story) revoke() error {
+	version, err := s.Cluster.Kubectl(s.ctx, "get", "m2mclient", "billing", "-o", "jsonpath={.status.credentials[1].version}").Output()
+	if err != nil {
+		return err
+	}
+	if err := s.kubectl("patch", "m2mclient", "billing", "--type=merge", fmt.Sprintf(`--patch={"spec":{"rotation":{"revoke":[%q]}}}`, version)); err != nil {
+		return err
+	}
+	now := s.secret
+	s.secret = s.old
+	err = s.refused()
+	s.secret = now
+	return errors.Join(err, s.accepted(now), s.versions())
 }
 
 func (s *story) deactivate() error {
