@@ -272,14 +272,18 @@ func (r *ClientReconciler) tellReadiness(c *v1alpha1.M2MClient, was, now *v1alph
 	if before != nil && before.Reason == after.Reason && before.Message == after.Message {
 		return
 	}
+	// A rotation is no news until it has ended, and has an event of its own.
+	failed := before != nil && before.Status == metav1.ConditionFalse && before.Reason != v1alpha1.ReasonRotating
+	if before != nil && before.Reason == v1alpha1.ReasonInactive && stateOf(c) == v1alpha1.ClientActive {
+		r.note(c, "Activated", "the client gets tokens again")
+	}
 	switch {
+	case after.Reason == v1alpha1.ReasonRotating:
 	case after.Status == metav1.ConditionFalse:
 		r.warn(c, after.Reason, "%s", after.Message)
 	case after.Reason == v1alpha1.ReasonInactive:
 		r.note(c, "Deactivated", "the client gets no tokens until spec.state is Active")
-	case before != nil && before.Reason == v1alpha1.ReasonInactive:
-		r.note(c, "Activated", "the client gets tokens again")
-	case before != nil && before.Status != metav1.ConditionTrue:
+	case failed:
 		r.note(c, "Recovered", "the client is ready again: %s no longer holds", before.Reason)
 	}
 }

@@ -193,7 +193,7 @@ func TestDocumentedManifests(t *testing.T) {
 	t.Parallel()
 	for document, samples := range map[string][]string{
 		"../../README.md":                {"m2mclient.yaml", "pod.yaml"},
-		"../../docs/m2mclient.md":        {"m2mclient-full.yaml"},
+		"../../docs/m2mclient.md":        {"m2mclient-full.yaml", "m2mclient-rotation.yaml"},
 		"../../docs/clusterm2missuer.md": {"clusterm2missuer.yaml"},
 	} {
 		text, err := os.ReadFile(document)
