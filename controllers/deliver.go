@@ -29,7 +29,7 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 	refusal := verdict{}
 	if err != nil {
 		refusal = stalled(v1alpha1.ReasonInvalidTemplate, err.Error())
-	} else if refusal, err = r.writeSecret(ctx, c, found.secret, desired); err != nil {
+	} else if refusal, err = r.writeSecret(ctx, found.secret, desired); err != nil {
 		return out, err
 	}
 	if refusal.reason != "" {
@@ -70,7 +70,7 @@ func (r *ClientReconciler) undelivered(c *v1alpha1.M2MClient, out outcome) outco
 }
 
 // writeSecret creates or updates a Secret, or says why the API server refuses it.
-func (r *ClientReconciler) writeSecret(ctx context.Context, c *v1alpha1.M2MClient, existing, desired *corev1.Secret) (verdict, error) {
+func (r *ClientReconciler) writeSecret(ctx context.Context, existing, desired *corev1.Secret) (verdict, error) {
 	var err error
 	switch {
 	case existing == nil:
@@ -134,7 +134,7 @@ func (r *ClientReconciler) keepFormer(ctx context.Context, c *v1alpha1.M2MClient
 			return err
 		}
 		desired.Annotations[v1alpha1.AnnotationKeepUntil] = until.UTC().Format(time.RFC3339)
-		refusal, err := r.writeSecret(ctx, c, s, desired)
+		refusal, err := r.writeSecret(ctx, s, desired)
 		if err != nil {
 			return err
 		}

@@ -123,8 +123,7 @@ func (x *fixture) issued(t *testing.T, name string) *v1alpha1.M2MClient {
 // Each delivers one secret, and all that was delivered authenticates.
 func (x *fixture) rotations(t *testing.T, c *v1alpha1.M2MClient, number int, meanwhile func(n int)) {
 	t.Helper()
-	key := client.ObjectKeyFromObject(c)
-	before := len(x.seen.of(key))
+	before := len(x.seen.of(c))
 	for n := range number {
 		trigger(t, x, c)
 		meanwhile(n)
@@ -139,7 +138,7 @@ func (x *fixture) rotations(t *testing.T, c *v1alpha1.M2MClient, number int, mea
 		})
 	}
 	eventually(t, func() error {
-		if got := len(x.seen.of(key)); got != before+number {
+		if got := len(x.seen.of(c)); got != before+number {
 			return fmt.Errorf("%d secrets were delivered in %d rotations", got-before, number)
 		}
 		return nil
@@ -150,7 +149,7 @@ func (x *fixture) rotations(t *testing.T, c *v1alpha1.M2MClient, number int, mea
 // checkAll: what pods hold since any of the rotations authenticates.
 func (x *fixture) checkAll(t *testing.T, c *v1alpha1.M2MClient) {
 	t.Helper()
-	for _, secret := range x.seen.of(client.ObjectKeyFromObject(c)) {
+	for _, secret := range x.seen.of(c) {
 		if !authenticates(x.pepper(t), c, journal.Read(&c.Status), secret) {
 			t.Error("a secret that pods may hold doesn't authenticate")
 		}
@@ -183,10 +182,12 @@ func TestClockJumps(t *testing.T) {
 	interval(c)
 	must(t, x.Create(t.Context(), c))
 	eventually(t, func() error { return x.ready(t, c) })
-	x.rotations(t, c, 4, func(n int) { jump.Store(int64([]time.Duration{5, 0, -5, 0}[n] * time.Minute)) })
+	x.rotations(t, c, 4, func(n int) {
+		jump.Store(int64([]time.Duration{5 * time.Minute, 0, -5 * time.Minute, 0}[n]))
+	})
 	// The overlap has passed, had the clock not jumped: the tolerance keeps the secret.
 	for _, v := range journal.Read(&c.Status).Credentials {
-		if v.Role == credential.RolePrevious && v.RetireAfter.Sub(time.Now()) < 24*time.Hour-time.Minute {
+		if v.Role == credential.RolePrevious && time.Until(v.RetireAfter) < 24*time.Hour-time.Minute {
 			t.Errorf("version %s may end %s from now", v.Version, time.Until(v.RetireAfter))
 		}
 	}
@@ -243,7 +244,7 @@ func TestStaleCache(t *testing.T) {
 			f.check = x.watchdog(t, false, "")
 			stop := x.run(t, life{fault: f})
 			defer stop()
-			delivered := len(x.seen.of(client.ObjectKeyFromObject(c)))
+			delivered := len(x.seen.of(c))
 			x.change(t, c, func(c *v1alpha1.M2MClient) {
 				c.Spec.Scopes = append(c.Spec.Scopes, "read:"+fmt.Sprint(len(c.Spec.Scopes)))
 			})
@@ -251,7 +252,7 @@ func TestStaleCache(t *testing.T) {
 			over.Store(true)
 			x.change(t, c, func(c *v1alpha1.M2MClient) { c.Spec.DisplayName += "x" }) // something to wake it
 			eventually(t, func() error { return x.ready(t, c) })
-			if got := len(x.seen.of(client.ObjectKeyFromObject(c))); got != delivered || roles(journal.Read(&c.Status)) != "CP" {
+			if got := len(x.seen.of(c)); got != delivered || roles(journal.Read(&c.Status)) != "CP" {
 				t.Errorf("%d secrets were delivered, versions %q", got-delivered, roles(journal.Read(&c.Status)))
 			}
 			x.checkAll(t, c)

@@ -68,15 +68,15 @@ func newFixture(t *testing.T) *fixture {
 	return x
 }
 
-// deliveries are the client secrets that pods may have seen, by Secret, in order.
+// deliveries are the client secrets that pods may have seen, by client, in order.
 type deliveries struct {
 	mu sync.Mutex
-	by map[client.ObjectKey][]string
+	by map[string][]string
 }
 
 func (d *deliveries) watch(t *testing.T, admin client.WithWatch) {
 	t.Helper()
-	d.by = map[client.ObjectKey][]string{}
+	d.by = map[string][]string{}
 	w, err := admin.Watch(t.Context(), &corev1.SecretList{}, client.InNamespace("default"))
 	if err != nil {
 		t.Fatal(err)
@@ -84,25 +84,25 @@ func (d *deliveries) watch(t *testing.T, admin client.WithWatch) {
 	go func() {
 		for event := range w.ResultChan() {
 			if s, ok := event.Object.(*corev1.Secret); ok && s.Annotations[v1alpha1.AnnotationClientUID] != "" {
-				d.add(client.ObjectKeyFromObject(s), string(s.Data["client_secret"]))
+				d.add(s.Labels[v1alpha1.LabelClient], string(s.Data["client_secret"]))
 			}
 		}
 	}()
 	t.Cleanup(w.Stop)
 }
 
-func (d *deliveries) add(key client.ObjectKey, secret string) {
+func (d *deliveries) add(name, secret string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !slices.Contains(d.by[key], secret) {
-		d.by[key] = append(d.by[key], secret)
+	if !slices.Contains(d.by[name], secret) {
+		d.by[name] = append(d.by[name], secret)
 	}
 }
 
-func (d *deliveries) of(key client.ObjectKey) []string {
+func (d *deliveries) of(c *v1alpha1.M2MClient) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.Clone(d.by[key])
+	return slices.Clone(d.by[c.Name])
 }
 
 // fault strikes at one write of a controller's life.
