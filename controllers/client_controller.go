@@ -34,6 +34,7 @@ type ClientReconciler struct {
 	flights flights // rotations under way
 	turns   *turns  // of rotations that the interval asks for
 	claims  claims  // of client ids that were chosen
+	pauses  pauses
 	inUse   clientSet
 	access  accessCache
 }
@@ -72,6 +73,7 @@ func (r *ClientReconciler) forget(key client.ObjectKey, err error) {
 		r.flights.forget(key)
 		r.turns.forget(key)
 		r.claims.forget(key)
+		r.pauses.forget(key)
 		r.inUse.set(key, false)
 	}
 }
@@ -79,7 +81,12 @@ func (r *ClientReconciler) forget(key client.ObjectKey, err error) {
 // untouchable tells whether nothing may be written for a client: it is going, its
 // namespace is, or a person paused it.
 func (r *ClientReconciler) untouchable(ctx context.Context, c *v1alpha1.M2MClient) (bool, error) {
-	if !c.DeletionTimestamp.IsZero() || c.Annotations[v1alpha1.AnnotationPause] == "true" {
+	if c.Annotations[v1alpha1.AnnotationPause] == "true" {
+		r.pauses.note(c)
+		return true, nil
+	}
+	r.pauses.end(c, r.Now())
+	if !c.DeletionTimestamp.IsZero() {
 		return true, nil
 	}
 	namespace := &metav1.PartialObjectMetadata{}
@@ -99,6 +106,7 @@ type outcome struct {
 	policy   policy.Effective
 	rotation policy.Rotation
 	decision credential.Decision
+	settled  bool // decision says what holds from now on
 	record   credential.Record
 	decided  bool // record is to be written
 	// delivered is false while the Secret doesn't hold what it should.
@@ -192,7 +200,7 @@ func (r *ClientReconciler) decide(ctx context.Context, c *v1alpha1.M2MClient, fo
 			d.NextAt = turn
 		}
 	}
-	out.decision = d
+	out.decision, out.settled = d, true
 	if d.Problem != credential.ProblemNone {
 		out.verdict, out.again = r.problem(c, found.secret, d)
 		out.record, out.decided = d.Record, d.Changed

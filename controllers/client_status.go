@@ -56,7 +56,8 @@ func (r *ClientReconciler) report(ctx context.Context, c *v1alpha1.M2MClient, ou
 	was := c.Status.DeepCopy()
 	slices.SortFunc(was.Conditions, byType)
 	status := nextStatus(c, out, metav1.NewTime(r.Now()))
-	r.inUse.set(client.ObjectKeyFromObject(c), len(out.decision.Kept) > 0)
+	kept := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionPreviousSecretInUse)
+	r.inUse.set(client.ObjectKeyFromObject(c), kept != nil)
 	if !equality.Semantic.DeepEqual(was, status) {
 		err := r.Client.Status().Apply(ctx, statusConfiguration(c, status), client.FieldOwner(v1alpha1.ManagedBy), client.ForceOwnership)
 		if err != nil {
@@ -77,7 +78,11 @@ const soonest = 20 * time.Millisecond
 func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M2MClientStatus {
 	s := c.Status.DeepCopy()
 	s.ObservedGeneration = c.Generation
-	s.Conditions = out.verdict.conditions(s.Conditions, inUse(out), c.Generation, now)
+	kept := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionPreviousSecretInUse)
+	if out.settled {
+		kept, s.NextRotationTime = inUse(out), stampOf(out.decision.NextRotation)
+	}
+	s.Conditions = out.verdict.conditions(s.Conditions, kept, c.Generation, now)
 	s.Effective = &v1alpha1.EffectiveClient{
 		IssuerName:     policy.IssuerName(&c.Spec),
 		State:          stateOf(c),
@@ -91,7 +96,6 @@ func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M
 		s.Effective.Audiences = out.policy.Audiences
 		s.Effective.Overlap = duration(out.rotation.Overlap)
 		s.Effective.RetireWhenUnused = effectiveRetirement(out.rotation)
-		s.NextRotationTime = stampOf(out.decision.NextRotation)
 		s.RestartedFor = out.restartedFor
 	}
 	if out.delivered {
@@ -112,13 +116,6 @@ func stampOf(t time.Time) *metav1.Time {
 	}
 	stamp := metav1.NewTime(t)
 	return &stamp
-}
-
-func instantOf(t *metav1.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.Time
 }
 
 // inUse says of the replaced secrets that outlive their overlap which they are. It

@@ -35,7 +35,7 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 	if refusal.reason != "" {
 		out.verdict, out.again = refusal, r.Now().Add(recheck)
 		if d.Generated || d.Delivers {
-			return r.undelivered(c, out), nil
+			return undelivered(out), nil
 		}
 	} else if err := r.keepFormer(ctx, c, found, content, &out); err != nil {
 		return out, err
@@ -57,10 +57,10 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 
 // undelivered is the outcome where nobody got a new secret: what was valid stays
 // so, but for what was revoked.
-func (r *ClientReconciler) undelivered(c *v1alpha1.M2MClient, out outcome) outcome {
+func undelivered(out outcome) outcome {
 	record := out.decision.Undeliverable
+	out.settled = false
 	if record == nil {
-		out.decision = credential.Decision{NextRotation: instantOf(c.Status.NextRotationTime)}
 		return out
 	}
 	out.record, out.decided = *record, true

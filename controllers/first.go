@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
@@ -101,19 +100,14 @@ func (r *ClientReconciler) observeAdoptable(ctx context.Context, c *v1alpha1.M2M
 // statuses it may not have seen yet, by issuer and id.
 type claims struct {
 	mu sync.Mutex
-	by map[string]claimant
-}
-
-type claimant struct {
-	key client.ObjectKey
-	uid types.UID
+	by map[string]client.ObjectKey
 }
 
 func (s *claims) forget(key client.ObjectKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, by := range s.by {
-		if by.key == key {
+		if by == key {
 			delete(s.by, id)
 		}
 	}
@@ -130,26 +124,27 @@ func (r *ClientReconciler) claim(ctx context.Context, c *v1alpha1.M2MClient, iss
 	}
 	taken := stalled(v1alpha1.ReasonClientIDTaken, fmt.Sprintf(
 		"the client id %q belongs to another client or project: choose another for a new M2MClient", beginning(id, 128)))
-	free, err := r.isFree(ctx, c, issuer.Name, id)
+	free, err := r.isFree(ctx, c, issuer, id)
 	if err != nil || !free {
 		return taken, err
 	}
 	r.claims.mu.Lock()
 	defer r.claims.mu.Unlock()
 	if r.claims.by == nil {
-		r.claims.by = map[string]claimant{}
+		r.claims.by = map[string]client.ObjectKey{}
 	}
-	name := idKey(issuer.Name, id)
-	if by, ok := r.claims.by[name]; ok && by.uid != c.UID {
+	name, me := idKey(issuer.Name, id), client.ObjectKeyFromObject(c)
+	if by, ok := r.claims.by[name]; ok && by != me {
 		return taken, nil
 	}
-	r.claims.by[name] = claimant{client.ObjectKeyFromObject(c), c.UID}
+	r.claims.by[name] = me
 	return verdict{}, nil
 }
 
 // isFree tells whether no project and no other client has an id. A client that has
-// a credential keeps its id; of those that have none the oldest comes first.
-func (r *ClientReconciler) isFree(ctx context.Context, c *v1alpha1.M2MClient, issuer, id string) (bool, error) {
+// a credential keeps its id; of those that have none, and may choose, the oldest
+// comes first.
+func (r *ClientReconciler) isFree(ctx context.Context, c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer, id string) (bool, error) {
 	issuers := &v1alpha1.ClusterM2MIssuerList{}
 	if err := r.Client.List(ctx, issuers, client.UnsafeDisableDeepCopy); err != nil {
 		return false, err
@@ -160,12 +155,14 @@ func (r *ClientReconciler) isFree(ctx context.Context, c *v1alpha1.M2MClient, is
 		}
 	}
 	others := &v1alpha1.M2MClientList{}
-	if err := r.Client.List(ctx, others, client.MatchingFields{indexClientID: idKey(issuer, id)}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.Client.List(ctx, others, client.MatchingFields{indexClientID: idKey(issuer.Name, id)}, client.UnsafeDisableDeepCopy); err != nil {
 		return false, err
 	}
 	for i := range others.Items {
 		other := &others.Items[i]
-		if other.UID != c.UID && (other.Status.ClientID == id && other.Status.Seal != "" || older(other, c)) {
+		has := other.Status.ClientID == id && other.Status.Seal != ""
+		precedes := older(other, c) && policy.MayChooseID(&issuer.Spec, other.Namespace)
+		if other.UID != c.UID && (has || precedes) {
 			return false, nil
 		}
 	}

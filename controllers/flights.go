@@ -102,3 +102,40 @@ func (t *turns) forget(key client.ObjectKey) {
 	defer t.mu.Unlock()
 	delete(t.at, key)
 }
+
+// pauses says until when clients were paused: servers could report no uses meanwhile.
+type pauses struct {
+	mu    sync.Mutex
+	until map[client.ObjectKey]time.Time // zero: it is paused now
+}
+
+func (p *pauses) note(c *v1alpha1.M2MClient) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.until == nil {
+		p.until = map[client.ObjectKey]time.Time{}
+	}
+	p.until[client.ObjectKeyFromObject(c)] = time.Time{}
+}
+
+// end notes that a client isn't paused any more.
+func (p *pauses) end(c *v1alpha1.M2MClient, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := client.ObjectKeyFromObject(c)
+	if until, ok := p.until[key]; ok && until.IsZero() {
+		p.until[key] = now
+	}
+}
+
+func (p *pauses) of(c *v1alpha1.M2MClient) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.until[client.ObjectKeyFromObject(c)]
+}
+
+func (p *pauses) forget(key client.ObjectKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.until, key)
+}

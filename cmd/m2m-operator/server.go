@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +33,13 @@ type serverOptions struct {
 	keyFile     string
 	auditFile   string
 	gracePeriod time.Duration
+	usageTick   time.Duration
+	usageEvery  time.Duration
 }
+
+// longestTick is well below the hour after which the controller takes a server for
+// lost that says nothing.
+const longestTick = 10 * time.Minute
 
 func newServerCommand(c *common) *cobra.Command {
 	var o serverOptions
@@ -43,7 +50,10 @@ func newServerCommand(c *common) *cobra.Command {
 and publishes their keys (JWKS) and metadata. Every replica serves; none leads.
 
 It answers from memory, which watches of the API server keep up to date. Each
-token given or refused is one line of JSON in the audit log, never with a secret.`,
+token given or refused is one line of JSON in the audit log, never with a secret.
+
+It reports in the clients' statuses when each version of a secret was last used, so
+that a replaced secret goes when nobody uses it. Its Lease says that it lives.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runServer(cmd.Context(), c, o) },
 	}
@@ -54,12 +64,26 @@ token given or refused is one line of JSON in the audit log, never with a secret
 	flags.StringVar(&o.keyFile, "tls-key-file", "", "`file` with the serving certificate's key in PEM")
 	flags.StringVar(&o.auditFile, "audit-log", "-", "`file` that audit lines are appended to; - is the standard output")
 	flags.DurationVar(&o.gracePeriod, "shutdown-grace-period", 20*time.Second, "how long requests may take to end when the server is stopped")
+	flags.DurationVar(&o.usageTick, "usage-tick", time.Minute, "how often uses of secrets are looked through, and this replica says that it is alive; at most 10m")
+	flags.DurationVar(&o.usageEvery, "usage-interval", time.Hour, "least time between two writes of a client's usage while a replaced secret is valid; 24 times that otherwise")
 	return cmd
 }
 
-func runServer(ctx context.Context, c *common, o serverOptions) error {
-	if (o.certFile == "") != (o.keyFile == "") {
+func (o serverOptions) check() error {
+	switch {
+	case (o.certFile == "") != (o.keyFile == ""):
 		return errors.New("--tls-cert-file and --tls-key-file go together")
+	case o.usageTick <= 0 || o.usageTick > longestTick:
+		return fmt.Errorf("--usage-tick must be more than zero and at most %s", longestTick)
+	case o.usageEvery <= 0:
+		return errors.New("--usage-interval must be more than zero")
+	}
+	return nil
+}
+
+func runServer(ctx context.Context, c *common, o serverOptions) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	config, err := c.restConfig()
 	if err != nil {
@@ -77,26 +101,70 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 	if err != nil {
 		return err
 	}
-	public, ops, err := handlers(index, watches, audit)
+	metrics := newMetrics(index)
+	reporter, err := registry.NewReporter(config, registry.ReporterOptions{
+		Namespace: c.namespace,
+		Index:     index,
+		Heard:     watches.Heard,
+		Tick:      o.usageTick,
+		Interval:  o.usageEvery,
+		Metrics:   metrics,
+		Log:       slog.Default(),
+	})
+	if err != nil {
+		return err
+	}
+	public, err := tokenserver.NewHandler(tokenserver.Config{
+		Issuers:   index,
+		Authority: token.NewAuthority(index, rand.Reader),
+		Usage:     reporter,
+		Audit:     audit,
+		Metrics:   metrics,
+		Log:       slog.Default(),
+		Now:       time.Now,
+		Random:    rand.Reader,
+	})
+	if err != nil {
+		return err
+	}
+	ready := func() error { return errors.Join(watches.Ready(), reporter.Ready()) }
+	// What requests use until they end is reported too.
+	stop := inBackground(context.WithoutCancel(ctx), reporter.Run)
+	defer stop()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { watches.Run(ctx); return nil })
+	group.Go(func() error { return serveAll(ctx, o, public, tokenserver.NewOps(metrics, ready)) })
+	return group.Wait()
+}
+
+// inBackground runs something until stop is called, which waits for its end.
+func inBackground(ctx context.Context, run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// serveAll serves on one address or on two, until the context ends.
+func serveAll(ctx context.Context, o serverOptions, public, ops http.Handler) error {
+	tlsConfig, err := certificates(ctx, o)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { watches.Run(ctx); return nil })
 	if o.opsAddress == "" {
 		public = tokenserver.WithOps(public, ops)
 	} else {
 		group.Go(func() error { return serve(ctx, "ops", o.opsAddress, ops, nil, o.gracePeriod) })
 	}
-	tlsConfig, err := certificates(ctx, o)
-	if err != nil {
-		return err
-	}
 	group.Go(func() error { return serve(ctx, "token", o.address, public, tlsConfig, o.gracePeriod) })
 	return group.Wait()
 }
 
-func handlers(index *registry.Index, watches *registry.Watches, audit io.Writer) (public, ops http.Handler, err error) {
+func newMetrics(index *registry.Index) *prometheus.Registry {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(
 		collectors.NewGoCollector(),
@@ -106,16 +174,7 @@ func handlers(index *registry.Index, watches *registry.Watches, audit io.Writer)
 			Help: "Clients that can authenticate or are inactive.",
 		}, func() float64 { return float64(index.Clients()) }),
 	)
-	public, err = tokenserver.NewHandler(tokenserver.Config{
-		Issuers:   index,
-		Authority: token.NewAuthority(index, rand.Reader),
-		Audit:     audit,
-		Metrics:   metrics,
-		Log:       slog.Default(),
-		Now:       time.Now,
-		Random:    rand.Reader,
-	})
-	return public, tokenserver.NewOps(metrics, watches.Ready), err
+	return metrics
 }
 
 // openAudit opens the audit log for appending.

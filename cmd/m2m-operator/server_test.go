@@ -101,11 +101,13 @@ func writeCertificate(t *testing.T, o serverOptions, serial int64) {
 func TestWrongFlags(t *testing.T) {
 	for says, args := range map[string][]string{
 		"--tls-cert-file and --tls-key-file go together": {"server", "--tls-cert-file", "x"},
-		"--log-level":                  {"server", "--log-level", "loud"},
-		"--default-issuer-url":         {"controller", "--default-issuer-url", "auth.example.com"},
-		"--default-issuer-environment": {"controller", "--default-issuer-environment", "Staging"},
-		"unknown command":              {"serve"},
-		"unknown flag":                 {"server", "--port", "80"},
+		"--usage-tick must be":                           {"server", "--usage-tick", "1h"},
+		"--usage-interval must be":                       {"server", "--usage-interval", "0s"},
+		"--log-level":                                    {"server", "--log-level", "loud"},
+		"--default-issuer-url":                           {"controller", "--default-issuer-url", "auth.example.com"},
+		"--default-issuer-environment":                   {"controller", "--default-issuer-environment", "Staging"},
+		"unknown command":                                {"serve"},
+		"unknown flag":                                   {"server", "--port", "80"},
 	} {
 		command := newCommand()
 		command.SetArgs(args)

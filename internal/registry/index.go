@@ -18,6 +18,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
 	"github.com/m2m-operator/m2m-operator/internal/policy"
 	"github.com/m2m-operator/m2m-operator/internal/token"
+	"github.com/m2m-operator/m2m-operator/internal/usage"
 )
 
 // Index holds what is known of clients, issuers and keys. Watches change it, one
@@ -32,12 +33,18 @@ type Index struct {
 
 	// lookup guards clients, and is held for a single access to a map.
 	lookup  sync.RWMutex
-	clients map[string]map[string]*token.Client // by issuer and client id
+	clients map[string]map[string]served // by issuer and client id
 
 	// events guards what follows: what the watches said last.
 	events  sync.Mutex
 	objects map[types.UID]object
 	issuing map[string]*issuing
+}
+
+// served is a client that can be looked up.
+type served struct {
+	client *token.Client
+	uid    types.UID
 }
 
 // object is a client's resource. There may be very many, and the garbage collector
@@ -49,12 +56,16 @@ type object struct {
 	client   *token.Client // nil: it isn't served
 }
 
-// resource is what a client's resource says, as far as tokens go.
+// resource is what a client's resource says, as far as tokens go, and where it is.
 type resource struct {
+	place
 	UID    types.UID
 	Spec   v1alpha1.M2MClientSpec
 	Status v1alpha1.M2MClientStatus
 }
+
+// place is where a client's resource is.
+type place struct{ Namespace, Name string }
 
 // issuing is what is known of one issuer. Either part may come first.
 type issuing struct {
@@ -67,7 +78,7 @@ type issuing struct {
 func NewIndex(log *slog.Logger) *Index {
 	x := &Index{
 		log:     log,
-		clients: map[string]map[string]*token.Client{},
+		clients: map[string]map[string]served{},
 		objects: map[types.UID]object{},
 		issuing: map[string]*issuing{},
 	}
@@ -89,8 +100,32 @@ func (x *Index) IssuerAt(host, path string) (*token.Issuer, bool) {
 func (x *Index) Client(issuer *token.Issuer, clientID string) (*token.Client, bool) {
 	x.lookup.RLock()
 	defer x.lookup.RUnlock()
-	c, ok := x.clients[issuer.Name][clientID]
-	return c, ok
+	s, ok := x.clients[issuer.Name][clientID]
+	return s.client, ok
+}
+
+// standing tells what is known of a client whose secrets were used; ref is the UID
+// that it had, if that is known.
+func (x *Index) standing(c usage.Client, ref string) usage.Standing {
+	x.lookup.RLock()
+	s, ok := x.clients[c.Issuer][c.ID]
+	x.lookup.RUnlock()
+	if ok {
+		return usage.Standing{Ref: string(s.uid), Served: true, Replacing: s.client.Replacing()}
+	}
+	x.events.Lock()
+	defer x.events.Unlock()
+	_, exists := x.objects[types.UID(ref)]
+	// While it can't be believed what a client's secrets are, one may be a replaced one.
+	return usage.Standing{Ref: ref, Replacing: exists, Gone: ref != "" && !exists}
+}
+
+// place finds a client's resource.
+func (x *Index) place(uid types.UID) (p place, ok bool) {
+	x.events.Lock()
+	encoded := x.objects[uid].resource
+	x.events.Unlock()
+	return p, json.Unmarshal(encoded, &p) == nil
 }
 
 // Pepper returns the keys of the clients' hashes; nil: there are none.
@@ -124,7 +159,7 @@ func (x *Index) Clients() int {
 
 // SetClient takes a client as it is now.
 func (x *Index) SetClient(c *v1alpha1.M2MClient) {
-	r := resource{UID: c.UID, Spec: c.Spec, Status: c.Status}
+	r := resource{place{c.Namespace, c.Name}, c.UID, c.Spec, c.Status}
 	encoded, err := json.Marshal(r)
 	if err == nil {
 		x.events.Lock()
@@ -178,10 +213,14 @@ func (x *Index) index(r *resource, encoded []byte) error {
 	x.lookup.Lock()
 	defer x.lookup.Unlock()
 	if x.clients[issuer] == nil {
-		x.clients[issuer] = map[string]*token.Client{}
+		x.clients[issuer] = map[string]served{}
+	}
+	uid := r.UID
+	if before := x.clients[issuer][client.ID()]; before.uid == uid {
+		uid = before.uid // and not another copy
 	}
 	delete(x.clients[issuer], client.ID()) // the key shares its memory with the client
-	x.clients[issuer][client.ID()] = client
+	x.clients[issuer][client.ID()] = served{client, uid}
 	return nil
 }
 
@@ -346,12 +385,13 @@ func (x *Index) publish() {
 // reindex prepares anew the clients of some issuers.
 func (x *Index) reindex(of func(issuer string) bool) {
 	refused := 0
-	for _, o := range x.objects {
+	for uid, o := range x.objects {
 		if !of(o.issuer) {
 			continue
 		}
 		var r resource
 		err := json.Unmarshal(o.resource, &r)
+		r.UID = uid // shares its memory with the key
 		if err == nil {
 			err = x.index(&r, o.resource)
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -27,7 +28,9 @@ import (
 )
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients;clusterm2missuers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients/status,verbs=patch
 // +kubebuilder:rbac:groups="",namespace=m2m-system,resources=secrets,verbs=get;list;watch
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=m2m-system,resources=leases,verbs=create;patch;delete
 
 // Watches keep an index up to date. They hold no objects of their own: a reflector
 // hands each event to the index, so a client costs its entry there and no more.
@@ -35,6 +38,7 @@ type Watches struct {
 	index      *Index
 	reflectors []*cache.Reflector
 	sinks      []*sink
+	clients    *sink
 }
 
 // NewWatches prepares the watches of all clients, all issuers and the Secrets of
@@ -52,7 +56,7 @@ func NewWatches(config *rest.Config, namespace string, index *Index) (*Watches, 
 	// Keys come first: what is seen before them has to be looked at twice.
 	w.watch(core, "secrets", namespace, &corev1.Secret{}, secretsInto(index))
 	w.watch(own, "clusterm2missuers", metav1.NamespaceAll, &v1alpha1.ClusterM2MIssuer{}, issuersInto(index))
-	w.watch(own, "m2mclients", metav1.NamespaceAll, &v1alpha1.M2MClient{}, &clients{index})
+	w.clients = w.watch(own, "m2mclients", metav1.NamespaceAll, &v1alpha1.M2MClient{}, &clients{index})
 	return w, nil
 }
 
@@ -65,19 +69,20 @@ func restClient(config *rest.Config, gv schema.GroupVersion, path string, add fu
 	c := rest.CopyConfig(config)
 	c.GroupVersion, c.APIPath = &gv, path
 	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	c.QPS = -1 // three watches
+	c.QPS = -1 // three watches, and a reporter that paces itself
 	client, err := rest.RESTClientFor(c)
 	if err != nil {
-		return nil, fmt.Errorf("preparing to watch %s: %w", gv, err)
+		return nil, fmt.Errorf("preparing to talk to the API server about %s: %w", gv, err)
 	}
 	return client, nil
 }
 
-func (w *Watches) watch(client rest.Interface, resource, namespace string, kind runtime.Object, to receiver) {
+func (w *Watches) watch(client rest.Interface, resource, namespace string, kind runtime.Object, to receiver) *sink {
 	s := &sink{resource: resource, to: to}
 	lw := cache.NewListWatchFromClient(client, resource, namespace, fields.Everything())
 	reflector := cache.NewReflectorWithOptions(lw, kind, s, cache.ReflectorOptions{Name: "m2m-operator-" + resource})
 	w.sinks, w.reflectors = append(w.sinks, s), append(w.reflectors, reflector)
+	return s
 }
 
 // Run watches until the context ends.
@@ -103,6 +108,15 @@ func (w *Watches) Ready() error {
 	return w.index.Ready()
 }
 
+// Heard returns when the watch of clients last brought something: an event, or the
+// bookmark that comes about once a minute; zero: nothing yet.
+func (w *Watches) Heard() time.Time {
+	if nano := w.clients.heard.Load(); nano != 0 {
+		return time.Unix(0, nano)
+	}
+	return time.Time{}
+}
+
 // receiver takes the events of one kind.
 type receiver interface {
 	set(o metav1.Object)
@@ -116,6 +130,7 @@ type sink struct {
 	resource string
 	to       receiver
 	synced   atomic.Bool
+	heard    atomic.Int64 // Unix time in nanoseconds
 }
 
 // Add implements cache.ReflectorStore.
@@ -140,6 +155,10 @@ func (s *sink) Replace(list []any, _ string) error {
 	s.synced.Store(true)
 	return nil
 }
+
+// UpdateResourceVersion implements cache.ResourceVersionUpdater: it follows whatever
+// the watch brings.
+func (s *sink) UpdateResourceVersion(string) { s.heard.Store(time.Now().UnixNano()) }
 
 // Resync implements cache.ReflectorStore.
 func (s *sink) Resync() error { return nil }

@@ -106,6 +106,12 @@ func (c *Client) ID() string { return c.id }
 // Lifetime returns how long the client's tokens live: whole seconds.
 func (c *Client) Lifetime() time.Duration { return c.lifetime }
 
+// Replacing tells whether a secret of the client was replaced and still authenticates,
+// or did until lately.
+func (c *Client) Replacing() bool {
+	return slices.ContainsFunc(c.versions, func(v version) bool { return v.notAfter != math.MaxInt64 })
+}
+
 // nobody stands in for a client that doesn't exist: it holds only decoys.
 var nobody = &Client{}
 

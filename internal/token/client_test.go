@@ -75,6 +75,18 @@ func TestNewClientRefuses(t *testing.T) {
 	}
 }
 
+func TestReplacing(t *testing.T) {
+	for want, notAfter := range map[bool]time.Time{false: {}, true: time.Unix(1, 0)} {
+		client, err := NewClient(ClientConfig{ID: "c", Lifetime: time.Hour, Credentials: []Credential{{Version: "2-bbbb"}, {Version: "1-aaaa", NotAfter: notAfter}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if client.Replacing() != want {
+			t.Errorf("with a version until %v: %v", notAfter, !want)
+		}
+	}
+}
+
 // FuzzAppendString: the result is JSON, and says what encoding/json says.
 func FuzzAppendString(f *testing.F) {
 	for _, seed := range []string{"", `a"\b`, "\x00\x1f\x7f", "é\u2028<&>", "\xff\xc3", "\xed\xa0\x80", "😀"} {

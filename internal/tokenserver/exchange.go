@@ -69,6 +69,9 @@ func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request, to target) 
 		}
 	}
 	h.metrics.count(x.issuer, x.problem.code, elapsed)
+	if x.problem.status == 0 {
+		h.usage.Used(x.issuer.Name, x.grant.Client.ID(), x.grant.Version, h.now())
+	}
 
 	h.write(w, x)
 }

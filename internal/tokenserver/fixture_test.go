@@ -38,6 +38,7 @@ type fixture struct {
 	url, address string
 	key          keyring.Key
 	directory    *directory
+	used         *uses
 	audit        *buffer
 	log          *buffer
 	metrics      *prometheus.Registry
@@ -55,11 +56,12 @@ func newFixture(t testing.TB, change func(*Config, *http.Server)) *fixture {
 		newIssuer(t, key, token.IssuerConfig{Name: "default", URL: "https://auth.example.com", ProjectID: projectID, Profile: token.Stytch}),
 		newIssuer(t, key, token.IssuerConfig{Name: "tenant", URL: "https://auth.example.com/tenant", ProjectID: "tenant", Live: true, Profile: token.RFC9068}),
 	)
-	f := &fixture{key: key, directory: newDirectory(t), audit: &buffer{}, log: &buffer{}, metrics: prometheus.NewRegistry()}
+	f := &fixture{key: key, directory: newDirectory(t), used: &uses{}, audit: &buffer{}, log: &buffer{}, metrics: prometheus.NewRegistry()}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	config := Config{
 		Issuers:   issuers,
 		Authority: token.NewAuthority(f.directory, rand.Reader),
+		Usage:     f.used,
 		Audit:     f.audit,
 		Metrics:   f.metrics,
 		Log:       log,
@@ -136,6 +138,24 @@ func (d *directory) Client(_ *token.Issuer, id string) (*token.Client, bool) {
 }
 
 func (d *directory) Pepper() *credential.Pepper { return d.pepper }
+
+// uses are the secrets that got tokens: issuer, client and version.
+type uses struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (u *uses) Used(issuer, clientID, version string, _ time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.all = append(u.all, issuer+" "+clientID+" "+version)
+}
+
+func (u *uses) String() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return strings.Join(u.all, "\n")
+}
 
 // buffer is a log that is read while it is written.
 type buffer struct {

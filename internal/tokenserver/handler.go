@@ -27,10 +27,18 @@ type Issuers interface {
 	IssuerAt(host, path string) (*token.Issuer, bool)
 }
 
+// Usage is told of every token that is given. It is part of each request: it mustn't
+// wait for anything.
+type Usage interface {
+	// Used says which version of a client's secret a token was given for.
+	Used(issuer, clientID, version string, at time.Time)
+}
+
 // Config is what a handler needs. All of it is required.
 type Config struct {
 	Issuers   Issuers
 	Authority *token.Authority
+	Usage     Usage
 	Audit     io.Writer // gets one line of JSON with one Write for each token asked for
 	Metrics   prometheus.Registerer
 	Log       *slog.Logger // gets the causes behind opaque answers
@@ -42,6 +50,7 @@ type Config struct {
 type Handler struct {
 	issuers   Issuers
 	authority *token.Authority
+	usage     Usage
 	audit     auditLog
 	metrics   *metrics
 	log       *slog.Logger
@@ -51,7 +60,7 @@ type Handler struct {
 
 // NewHandler makes a handler and registers its metrics.
 func NewHandler(c Config) (*Handler, error) {
-	if c.Issuers == nil || c.Authority == nil || c.Audit == nil || c.Metrics == nil || c.Log == nil || c.Now == nil || c.Random == nil {
+	if c.Issuers == nil || c.Authority == nil || c.Usage == nil || c.Audit == nil || c.Metrics == nil || c.Log == nil || c.Now == nil || c.Random == nil {
 		return nil, errors.New("a token server's configuration is incomplete")
 	}
 	m, err := newMetrics(c.Metrics)
@@ -61,6 +70,7 @@ func NewHandler(c Config) (*Handler, error) {
 	return &Handler{
 		issuers:   c.Issuers,
 		authority: c.Authority,
+		usage:     c.Usage,
 		audit:     auditLog{out: c.Audit},
 		metrics:   m,
 		log:       c.Log,

@@ -217,6 +217,29 @@ func TestUnknownCause(t *testing.T) {
 	}
 }
 
+// TestUses: a use is a token that was given, and nothing else.
+func TestUses(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, body := range []string{goodForm + "x", goodForm + "&scope=not:held", strings.Replace(goodForm, clientID, "inactive", 1), "grant_type=client_credentials"} {
+		if a := f.send(t, post(body)); a.status == http.StatusOK {
+			t.Errorf("%s: %s", body, a.raw)
+		}
+	}
+	if got := f.used.String(); got != "" {
+		t.Errorf("refusals are uses: %s", got)
+	}
+	f.send(t, post(goodForm))
+	f.send(t, request("POST", "/v1/public/tenant/oauth2/token", goodForm, "Content-Type", formType))
+	if got, want := f.used.String(), "default "+clientID+" 1-0tXx\ntenant "+clientID+" 1-0tXx"; got != want {
+		t.Errorf("uses %s", got)
+	}
+	f = newFixture(t, func(c *Config, _ *http.Server) { c.Audit = broken{} })
+	f.send(t, post(goodForm))
+	if got := f.used.String(); got != "" {
+		t.Errorf("a token that wasn't handed out is a use: %s", got)
+	}
+}
+
 // broken is a directory and an audit log that don't work.
 type broken struct{}
 

@@ -23,6 +23,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/registry"
 	"github.com/m2m-operator/m2m-operator/internal/token"
 	"github.com/m2m-operator/m2m-operator/internal/tokenserver"
+	uses "github.com/m2m-operator/m2m-operator/internal/usage"
 )
 
 // serveArg makes this program a server that is measured: `<kind> <clients>`.
@@ -80,6 +81,7 @@ func newProduct(clients int) (*http.Server, error) {
 	handler, err := tokenserver.NewHandler(tokenserver.Config{
 		Issuers:   index,
 		Authority: token.NewAuthority(index, rand.Reader),
+		Usage:     uses.NewLedger(time.Hour),
 		Audit:     audit,
 		Metrics:   prometheus.NewRegistry(),
 		Log:       log,
