@@ -35,7 +35,7 @@ type ClientReconciler struct {
 	turns   *turns  // of rotations that the interval asks for
 	claims  claims  // of client ids that were chosen
 	pauses  pauses
-	inUse   clientSet
+	inUse   memory[bool] // clients with a secret that outlives its overlap
 	access  accessCache
 }
 
@@ -74,19 +74,14 @@ func (r *ClientReconciler) forget(key client.ObjectKey, err error) {
 		r.turns.forget(key)
 		r.claims.forget(key)
 		r.pauses.forget(key)
-		r.inUse.set(key, false)
+		r.noteInUse(key, false)
 	}
 }
 
 // untouchable tells whether nothing may be written for a client: it is going, its
 // namespace is, or a person paused it.
 func (r *ClientReconciler) untouchable(ctx context.Context, c *v1alpha1.M2MClient) (bool, error) {
-	if c.Annotations[v1alpha1.AnnotationPause] == "true" {
-		r.pauses.note(c)
-		return true, nil
-	}
-	r.pauses.end(c, r.Now())
-	if !c.DeletionTimestamp.IsZero() {
+	if r.pauses.note(c, r.Now()) || !c.DeletionTimestamp.IsZero() {
 		return true, nil
 	}
 	namespace := &metav1.PartialObjectMetadata{}

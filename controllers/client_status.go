@@ -57,7 +57,7 @@ func (r *ClientReconciler) report(ctx context.Context, c *v1alpha1.M2MClient, ou
 	slices.SortFunc(was.Conditions, byType)
 	status := nextStatus(c, out, metav1.NewTime(r.Now()))
 	kept := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionPreviousSecretInUse)
-	r.inUse.set(client.ObjectKeyFromObject(c), kept != nil)
+	r.noteInUse(client.ObjectKeyFromObject(c), kept != nil)
 	if !equality.Semantic.DeepEqual(was, status) {
 		err := r.Client.Status().Apply(ctx, statusConfiguration(c, status), client.FieldOwner(v1alpha1.ManagedBy), client.ForceOwnership)
 		if err != nil {

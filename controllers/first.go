@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -106,11 +107,7 @@ type claims struct {
 func (s *claims) forget(key client.ObjectKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, by := range s.by {
-		if by == key {
-			delete(s.by, id)
-		}
-	}
+	maps.DeleteFunc(s.by, func(_ string, by client.ObjectKey) bool { return by == key })
 }
 
 // claim lets a client have an id that no seal of its own vouches for, or says why

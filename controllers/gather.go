@@ -171,7 +171,7 @@ func (r *ClientReconciler) usage(ctx context.Context, c *v1alpha1.M2MClient) (cr
 	}
 	var err error
 	usage.Covered, usage.Gap, err = r.coverage(ctx)
-	if pause := r.pauses.of(c); pause.After(usage.Gap) {
+	if pause := r.pauses.ended(c); pause.After(usage.Gap) {
 		usage.Gap = pause
 	}
 	return usage, err

@@ -1,8 +1,6 @@
 package controllers
 
 import (
-	"sync"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -21,22 +19,11 @@ var (
 
 func init() { metrics.Registry.MustRegister(secretsInUse, pepperKeyUses) }
 
-// clientSet is a set of clients whose size is shown.
-type clientSet struct {
-	mu sync.Mutex
-	of map[client.ObjectKey]bool
-}
-
-func (s *clientSet) set(key client.ObjectKey, in bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if in && s.of == nil {
-		s.of = map[client.ObjectKey]bool{}
-	}
-	if in {
-		s.of[key] = true
+func (r *ClientReconciler) noteInUse(key client.ObjectKey, inUse bool) {
+	if inUse {
+		r.inUse.set(key, true)
 	} else {
-		delete(s.of, key)
+		r.inUse.forget(key)
 	}
-	secretsInUse.Set(float64(len(s.of)))
+	secretsInUse.Set(float64(r.inUse.size()))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,14 +21,15 @@ import (
 // runApply measures the time from a client's manifest to a token that its Secret
 // buys, on an idle control plane: by a call to the API, and by a kubectl process.
 func runApply(args []string) error {
-	flags := flag.NewFlagSet("apply", flag.ContinueOnError)
+	flags := newFlags("apply")
 	times := flags.Int("times", 50, "how many clients to create, one after the other")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := within(10 * time.Minute)
 	defer cancel()
-	return withInstallation(ctx, func(i *installation.Installation) error {
+	return withInstallation(ctx, wanted{}, func(ctx context.Context, in *installed) error {
+		i := in.Installation
 		byCall := func(name string) error {
 			return i.Create(ctx, &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}})
 		}

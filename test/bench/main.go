@@ -2,8 +2,9 @@
 package main
 
 import (
+	"errors"
+	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 
@@ -13,19 +14,26 @@ import (
 
 // benchmark is one of the measurements; it prints its result.
 type benchmark struct {
-	about string
-	run   func(args []string) error
+	name, about string
+	run         func(args []string) error
+	byNameOnly  bool // it takes long
 }
 
-var benchmarks = map[string]benchmark{
-	"apply": {"time from a manifest to a token that its Secret buys", runApply},
-	"scale": {"many clients: time until all are ready, writes, memory", runScale},
-	"token": {"tokens per CPU-second of the token endpoint, against a floor server", runToken},
+func benchmarks() []benchmark {
+	return []benchmark{
+		{name: "apply", about: "time from a manifest to a token that its Secret buys", run: runApply},
+		{name: "cutoff", about: "time from a client made inactive to its refusal at each server", run: runCutoff},
+		{name: "idle", about: "writes while nothing happens", run: runIdle, byNameOnly: true},
+		{name: "interval", about: "many clients of one age with a rotation interval: how their rotations spread", run: runInterval, byNameOnly: true},
+		{name: "rotation", about: "writes of a rotation, and time until the Secret has the new secret", run: runRotation},
+		{name: "scale", about: "many clients: time until all are ready, writes, memory", run: runScale},
+		{name: "token", about: "tokens per CPU-second of the token endpoint, against a floor server", run: runToken},
+	}
 }
 
 func main() {
 	ctrl.SetLogger(logr.Discard())
-	if err := dispatch(os.Args[1:]); err != nil {
+	if err := dispatch(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -38,21 +46,47 @@ func dispatch(args []string) error {
 	if len(args) == 0 {
 		return runAll()
 	}
-	if b, ok := benchmarks[args[0]]; ok {
-		return b.run(args[1:])
+	for _, b := range benchmarks() {
+		if b.name == args[0] {
+			return b.run(args[1:])
+		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: go run ./test/bench [benchmark [flags]]; without one, all of them")
-	for _, name := range slices.Sorted(maps.Keys(benchmarks)) {
-		fmt.Fprintf(os.Stderr, "  %-8s %s\n", name, benchmarks[name].about)
+	printUsage()
+	if slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
+		return nil
 	}
 	return fmt.Errorf("there is no benchmark %q", args[0])
 }
 
+func printUsage() {
+	fmt.Fprintln(os.Stderr, "usage: go run ./test/bench [benchmark [flags]]; without one, all but those marked *; -h after a name lists its flags")
+	for _, b := range benchmarks() {
+		mark := " "
+		if b.byNameOnly {
+			mark = "*"
+		}
+		fmt.Fprintf(os.Stderr, "%s %-8s %s\n", mark, b.name, b.about)
+	}
+}
+
+// about says what a benchmark measures.
+func about(name string) string {
+	for _, b := range benchmarks() {
+		if b.name == name {
+			return b.about
+		}
+	}
+	return ""
+}
+
 func runAll() error {
-	for _, name := range slices.Sorted(maps.Keys(benchmarks)) {
-		fmt.Printf("== %s: %s\n", name, benchmarks[name].about)
-		if err := benchmarks[name].run(nil); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	for _, b := range benchmarks() {
+		if b.byNameOnly {
+			continue
+		}
+		fmt.Printf("== %s: %s\n", b.name, b.about)
+		if err := b.run(nil); err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
 		}
 	}
 	return nil

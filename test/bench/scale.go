@@ -4,12 +4,8 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
-	"errors"
-	"flag"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,9 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	crcache "sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
@@ -37,18 +30,20 @@ const scaleWorkers = 32
 // runScale measures what many clients cost: how long until all are ready, how many
 // writes the controller makes, and the memory of controller and server.
 func runScale(args []string) error {
-	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
+	flags := newFlags("scale")
 	number := flags.Int("clients", 10_000, "how many M2MClients to create")
 	limit := flags.Duration("limit", 30*time.Minute, "when to give up")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), *limit)
+	ctx, cancel := within(*limit)
 	defer cancel()
 	if err := measureBare(ctx, *number); err != nil {
 		return err
 	}
-	return withInstallation(ctx, func(i *installation.Installation) error { return measureScale(ctx, i, *number) })
+	return withInstallation(ctx, wanted{}, func(ctx context.Context, i *installed) error {
+		return measureScale(ctx, i.Installation, *number)
+	})
 }
 
 // measureBare is the floor: the same writes with nobody to watch them or decide
@@ -75,7 +70,7 @@ func measureBare(ctx context.Context, number int) error {
 
 func writeBare(ctx context.Context, c client.Client, pepper *credential.Pepper, n int) error {
 	m2m := newClient(pepper, n)
-	m2m.Namespace, m2m.Name, m2m.UID = "default", fmt.Sprintf("client-%06d", n), ""
+	m2m.Namespace, m2m.Name, m2m.UID = "default", nameOf(n), ""
 	status := m2m.Status
 	if err := c.Create(ctx, m2m); err != nil {
 		return err
@@ -136,7 +131,7 @@ func measureScale(ctx context.Context, i *installation.Installation, number int)
 	if err != nil {
 		return err
 	}
-	created, ready, err := createAll(ctx, i, number)
+	created, ready, err := createAll(ctx, i, number, nil)
 	if err != nil {
 		return err
 	}
@@ -164,35 +159,23 @@ func measureScale(ctx context.Context, i *installation.Installation, number int)
 	return nil
 }
 
-// withInstallation runs a measurement on a fresh installation of one server.
-func withInstallation(ctx context.Context, measure func(*installation.Installation) error) error {
-	dir, err := os.MkdirTemp("", "bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	binary := filepath.Join(dir, "m2m-operator")
-	if err := installation.Build(ctx, binary); err != nil {
-		return err
-	}
-	i, err := installation.Start(ctx, installation.Options{Dir: filepath.Join(dir, "state"), Binary: binary, Servers: 1})
-	if err != nil {
-		return err
-	}
-	return errors.Join(measure(i), i.Stop())
-}
+// nameOf names the n-th client that a benchmark creates.
+func nameOf(n int) string { return fmt.Sprintf("client-%06d", n) }
 
-// createAll creates the clients, and tells how long that took and how long until
-// all were ready, from the first create on.
-func createAll(ctx context.Context, i *installation.Installation, number int) (created, ready time.Duration, err error) {
+// createAll creates the clients, each changed if need be, and tells how long that
+// took and how long until all were ready, from the first create on.
+func createAll(ctx context.Context, i *installation.Installation, number int, change func(n int, c *v1alpha1.M2MClient)) (created, ready time.Duration, err error) {
 	done, err := watchReady(ctx, i, number)
 	if err != nil {
 		return 0, 0, err
 	}
 	start := time.Now()
 	err = inParallel(ctx, number, func(n int) error {
-		c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("client-%06d", n)}}
+		c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: nameOf(n)}}
 		c.Spec.Scopes = []string{"read:invoices", "write:invoices"}
+		if change != nil {
+			change(n, c)
+		}
 		return i.Create(ctx, c)
 	})
 	if err != nil {
@@ -203,46 +186,25 @@ func createAll(ctx context.Context, i *installation.Installation, number int) (c
 	case at := <-done:
 		return created, at.Sub(start), nil
 	case <-ctx.Done():
-		return 0, 0, ctx.Err()
+		return 0, 0, fmt.Errorf("not all clients became ready: %w", context.Cause(ctx))
 	}
 }
 
 // watchReady sends the time at which a number of clients are ready.
 func watchReady(ctx context.Context, i *installation.Installation, number int) (<-chan time.Time, error) {
-	watched, err := crcache.New(rest.CopyConfig(i.Cluster.Config()), crcache.Options{
-		Scheme:           i.Scheme(),
-		DefaultTransform: crcache.TransformStripManagedFields(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	informer, err := watched.GetInformer(ctx, &v1alpha1.M2MClient{}, crcache.BlockUntilSynced(false))
-	if err != nil {
-		return nil, err
-	}
-	done := make(chan time.Time, 1)
-	ready := 0
-	_, err = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{UpdateFunc: func(before, after any) {
+	done, ready := make(chan time.Time, 1), 0
+	return done, watchClients(ctx, i, func(before, after *v1alpha1.M2MClient) {
 		if isReady(before) || !isReady(after) {
 			return
 		}
 		if ready++; ready == number {
 			done <- time.Now()
 		}
-	}})
-	if err != nil {
-		return nil, err
-	}
-	go func() { _ = watched.Start(ctx) }()
-	if !watched.WaitForCacheSync(ctx) {
-		return nil, ctx.Err()
-	}
-	return done, nil
+	})
 }
 
-func isReady(o any) bool {
-	c, ok := o.(*v1alpha1.M2MClient)
-	return ok && meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionReady)
+func isReady(c *v1alpha1.M2MClient) bool {
+	return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionReady)
 }
 
 var requestTotal = regexp.MustCompile(`^apiserver_request_total\{.*resource="([a-z0-9]+)".*subresource="([a-z]*)".*verb="(POST|PUT|PATCH|APPLY|DELETE)".*\} (\S+)$`)

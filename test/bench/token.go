@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -25,7 +24,7 @@ type tokenResult struct {
 // generator on another, and compares tokens per CPU-second pair by pair: these
 // machines vary more from minute to minute than the two differ.
 func runToken(args []string) error {
-	flags := flag.NewFlagSet("token", flag.ContinueOnError)
+	flags := newFlags("token")
 	pairs := flags.Int("pairs", 12, "interleaved pairs")
 	each := flags.Duration("each", time.Second, "length of one measurement")
 	connections := flags.Int("connections", 8, "keep-alive connections")

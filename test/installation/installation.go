@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,7 +55,8 @@ type Installation struct {
 	Servers          []*Server
 
 	options   Options
-	metrics   string // address of the controller's /metrics
+	metrics   string     // address of the controller's /metrics
+	mu        sync.Mutex // roles may be restarted at one time
 	processes []*process.Process
 }
 
@@ -187,7 +190,9 @@ func (i *Installation) WhileRunning(ctx context.Context) (context.Context, conte
 
 // Processes are all that was started, in order.
 func (i *Installation) Processes() []*process.Process {
-	return append(i.Cluster.Processes(), i.processes...)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Concat(i.Cluster.Processes(), i.processes)
 }
 
 // StartController starts the controller, after the one before has ended.
@@ -290,6 +295,8 @@ func (i *Installation) role(ctx context.Context, name string, args ...string) (*
 	if err != nil {
 		return nil, err
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	file := filepath.Join(i.options.Dir, name+".kubeconfig")
 	if err := os.WriteFile(file, kubeconfig, 0o600); err != nil {
 		return nil, err
