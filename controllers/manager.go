@@ -54,6 +54,7 @@ type base struct {
 // Leader election.
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=m2m-system,resources=leases,verbs=create
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=m2m-system,resources=leases,resourceNames=m2m-operator-controller,verbs=update
+// +kubebuilder:rbac:groups="",namespace=m2m-system,resources=events,verbs=create;patch
 
 // NewManager builds the controller role, ready to start.
 func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manager, error) {

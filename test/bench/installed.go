@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -141,7 +142,7 @@ func mergePatch(ctx context.Context, i *installation.Installation, name, patch s
 func distribution(durations []time.Duration) string {
 	sorted := slices.Sorted(slices.Values(durations))
 	at := func(part float64) float64 {
-		return float64(sorted[min(int(part*float64(len(sorted))), len(sorted)-1)]) / float64(time.Millisecond)
+		return float64(sorted[int(math.Ceil(part*float64(len(sorted))))-1]) / float64(time.Millisecond)
 	}
 	return fmt.Sprintf("p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, longest %.2f ms, of %d", at(0.5), at(0.9), at(0.99), at(1), len(sorted))
 }
