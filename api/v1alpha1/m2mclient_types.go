@@ -19,7 +19,7 @@ import (
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Secret",type=string,JSONPath=`.status.secretName`
-// +kubebuilder:printcolumn:name="Rotates",type=date,priority=1,JSONPath=`.status.nextRotationTime`
+// +kubebuilder:printcolumn:name="Rotates",type=string,priority=1,JSONPath=`.status.nextRotationTime`
 // +kubebuilder:printcolumn:name="Last Used",type=date,priority=1,JSONPath=`.status.usage[0].lastUsedAt`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="metadata.name must be at most 63 characters, because a label of the Secret carries it: choose a shorter name"
