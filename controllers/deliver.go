@@ -65,7 +65,9 @@ func undelivered(out outcome) outcome {
 	}
 	out.record, out.decided = *record, true
 	out.decision.Record, out.decision.Cause = *record, credential.CauseNone
-	out.verdict.message = fmt.Sprintf("the current secret was revoked, and no other could be delivered: %s", out.verdict.message)
+	if _, ok := record.Current(); !ok {
+		out.verdict.message = fmt.Sprintf("the current secret was revoked, and no other could be delivered: %s", out.verdict.message)
+	}
 	return out
 }
 

@@ -141,8 +141,8 @@ type Decision struct {
 	Scheduled bool     // the interval asks for a rotation that begins now
 	Forged    bool     // the record had values, and a seal that didn't hold for them
 	Pending   Material // the record's new Next: to be kept in memory
-	// Undeliverable is the record if the Secret refuses a secret that replaces a
-	// revoked one; nil: the record stays as it is.
+	// Undeliverable is the record where the Secret doesn't take what it should get;
+	// nil: the record stays as it is.
 	Undeliverable *Record
 	Revoked       []Version
 	Retired       []Version // replaced versions that nobody uses any more
@@ -210,6 +210,7 @@ func recoverFromSecret(in Input) (Decision, error) {
 	p.d.Forged, p.changed, p.d.ClaimsID = forged, true, in.Secret.Adopted
 	if p.isRevoked(in.Secret.Version) {
 		p.d.Revoked, p.currentRevoked = []Version{in.Secret.Version}, true
+		p.undeliverable()
 		return p.replace()
 	}
 	p.d.Cause, p.d.Material = CauseRecovered, Material{in.Secret.Version, in.Secret.Value}

@@ -339,6 +339,23 @@ func TestStaged(t *testing.T) {
 	}
 }
 
+// What is revoked ends, though the Secret takes no other.
+func TestUndeliverable(t *testing.T) {
+	in := rotated(t, issued(t, newTestPepper(t, 1)))
+	if d := mustDecide(t, in); d.Undeliverable != nil {
+		t.Error("nothing was revoked")
+	}
+	in.Triggers.Annotation = "now"
+	for role, want := range map[Role]string{RolePrevious: "2C", RoleCurrent: "1P"} {
+		revoked, _ := in.Record.with(role)
+		in.Rotation.Revoke = []string{revoked.Version.String()}
+		d := mustDecide(t, in)
+		if !d.Generated || d.Undeliverable == nil || roles(*d.Undeliverable) != want || in.Pepper.CheckRecord(uid, *d.Undeliverable) != SealValid {
+			t.Errorf("%s revoked: %+v", role, d.Undeliverable)
+		}
+	}
+}
+
 // A version that was cancelled or revoked doesn't come back when somebody puts an old
 // Secret back.
 func TestDroppedVersionStaysDropped(t *testing.T) {

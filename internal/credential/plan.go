@@ -59,7 +59,17 @@ func (p *plan) prune() *plan {
 		p.changed = true
 		return true
 	})
+	if p.changed {
+		p.undeliverable()
+	}
 	return p
+}
+
+// undeliverable notes the record as it is so far, for the case that the Secret can't
+// be written: what was revoked ends all the same.
+func (p *plan) undeliverable() {
+	record := p.sealed()
+	p.d.Undeliverable = &record
 }
 
 func (p *plan) isRevoked(v Version) bool { return slices.Contains(p.in.Rotation.Revoke, v.String()) }
@@ -186,8 +196,6 @@ func (p *plan) replace() (Decision, error) {
 	switch {
 	case p.currentRevoked:
 		cause = CauseRevoked
-		undeliverable := p.sealed()
-		p.d.Undeliverable = &undeliverable
 	case p.in.Secret.State == SecretAbsent:
 		cause = CauseSecretLost
 	}

@@ -99,6 +99,7 @@ var flows = []flow{
 			}
 			return nil
 		}},
+	{name: "restored with a new UID", writes: 2, roles: "C", begin: restore},
 	{name: "rotation with a restart", writes: 4, roles: "CP", delivers: 1, spec: restarting, begin: trigger, check: restarted},
 }
 
@@ -194,6 +195,20 @@ func serversReport(t *testing.T, x *fixture, _ *v1alpha1.M2MClient) {
 	}
 	must(t, client.IgnoreAlreadyExists(x.Create(t.Context(), lease)))
 	t.Cleanup(func() { _ = x.Delete(context.Background(), lease) })
+}
+
+// restore deletes the client and its Secret, and brings both back: the client as Git
+// has it, and the Secret from a backup, with the adopt label and without an owner.
+func restore(t *testing.T, x *fixture, c *v1alpha1.M2MClient) {
+	s := x.secretOf(t, c)
+	must(t, x.Delete(t.Context(), c))
+	must(t, x.Delete(t.Context(), s))
+	s.ObjectMeta = metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name, Labels: s.Labels, Annotations: s.Annotations}
+	s.Labels[v1alpha1.LabelAdopt] = c.Name
+	must(t, x.Create(t.Context(), s))
+	*c = *newClient(c.Name)
+	setPaused(c, true)
+	must(t, x.Create(t.Context(), c))
 }
 
 func restarting(c *v1alpha1.M2MClient) {
