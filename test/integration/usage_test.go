@@ -14,6 +14,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -78,11 +79,11 @@ func TestUsage(t *testing.T) {
 	o.pause(t, paused, "")
 	o.waitUsage(t, paused, "1")
 
-	t.Run("stop", func(t *testing.T) { testServersStop(t, o, c, old) })
+	t.Run("stop", func(t *testing.T) { testServersStop(t, o, old) })
 }
 
 // testServersStop stops servers one way and another, and looks at their Leases.
-func testServersStop(t *testing.T, o *operator, c *v1alpha1.M2MClient, old *corev1.Secret) {
+func testServersStop(t *testing.T, o *operator, old *corev1.Secret) {
 	used := time.Now()
 	var leases map[string]coordinationv1.Lease
 	eventually(t, func() string {
@@ -129,13 +130,33 @@ func testServersStop(t *testing.T, o *operator, c *v1alpha1.M2MClient, old *core
 		t.Errorf("after a server was killed %d Leases are there", len(left))
 	}
 
-	o.pause(t, c, "true") // so the last use can't be reported
+	o.forbidReports(t)
 	o.Servers = o.Servers[:1]
+	time.Sleep(time.Second) // uses of one second are one use
 	o.waitAccepted(t, old)
 	o.Servers[0].Stop(time.Minute)
 	if l := o.serverLeases(t)[first]; l.Annotations[v1alpha1.AnnotationStoppedAt] == "" || *l.Spec.HolderIdentity != "" {
 		t.Errorf("a server that stopped with uses unreported says %+v, annotations %v", l.Spec, l.Annotations)
 	}
+}
+
+// forbidReports takes from the servers what they need to report uses.
+func (o *operator) forbidReports(t *testing.T) {
+	t.Helper()
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: usageManager}}
+	update(t, o, role, func(r *rbacv1.ClusterRole) {
+		r.Rules = slices.DeleteFunc(r.Rules, func(rule rbacv1.PolicyRule) bool {
+			return slices.Contains(rule.Resources, "m2mclients/status")
+		})
+	})
+	eventually(t, func() string {
+		out, _ := o.Cluster.Kubectl(t.Context(), "auth", "can-i", "patch", "m2mclients/status",
+			"--as=system:serviceaccount:"+installation.Namespace+":"+usageManager, "-A").Output()
+		if strings.TrimSpace(string(out)) != "no" {
+			return "the servers may still report: " + string(out)
+		}
+		return ""
+	})
 }
 
 // serverLeases are the Leases of the token servers.
