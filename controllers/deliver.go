@@ -58,14 +58,12 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 // undelivered is the outcome where nobody got a new secret: what was valid stays
 // so, but for what was revoked.
 func undelivered(out outcome) outcome {
-	record := out.decision.Undeliverable
 	out.settled = false
-	if record == nil {
-		return out
+	if record := out.decision.Undeliverable; record != nil {
+		out.record, out.decided = *record, true
+		out.decision.Record, out.decision.Cause = *record, credential.CauseNone
 	}
-	out.record, out.decided = *record, true
-	out.decision.Record, out.decision.Cause = *record, credential.CauseNone
-	if _, ok := record.Current(); !ok {
+	if _, ok := out.record.Current(); !ok && out.record.Seal != "" {
 		out.verdict.message = fmt.Sprintf("the current secret was revoked, and no other could be delivered: %s", out.verdict.message)
 	}
 	return out

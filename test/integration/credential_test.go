@@ -278,14 +278,11 @@ func TestForgedStatus(t *testing.T) {
 		},
 		"an unreadable credential": func(s *v1alpha1.M2MClientStatus) { s.Credentials[0].Hash = "x" },
 		"no seal":                  func(s *v1alpha1.M2MClientStatus) { s.Seal = "" },
-		"nothing":                  func(s *v1alpha1.M2MClientStatus) { *s = v1alpha1.M2MClientStatus{} },
+		"nothing":                  loseStatus,
 	} {
 		shared.waitReason(t, attacker, v1alpha1.ReasonIssued)
 		sealed := attacker.Status.DeepCopy()
-		forge(&attacker.Status)
-		if err := shared.Status().Update(t.Context(), attacker); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
+		shared.writeStatus(t, attacker, forge)
 		eventually(t, func() string {
 			shared.refresh(t, attacker)
 			if attacker.Status.ClientID != sealed.ClientID || attacker.Status.Seal == "" || roles(attacker) != "1C" ||

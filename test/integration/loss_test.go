@@ -57,10 +57,7 @@ func TestKeysLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := range all.Items {
-				all.Items[i].Status = v1alpha1.M2MClientStatus{}
-				if err := o.Status().Update(t.Context(), &all.Items[i]); err != nil {
-					t.Fatal(err)
-				}
+				o.writeStatus(t, &all.Items[i], loseStatus)
 			}
 			o.controller(t, true)
 			o.waitReason(t, c, v1alpha1.ReasonPepperLost)

@@ -115,6 +115,22 @@ func update[T client.Object](t *testing.T, o *operator, object T, change func(T)
 	})
 }
 
+// writeStatus changes a client's status, against whatever else does: the servers
+// write its usage.
+func (o *operator) writeStatus(t *testing.T, c *v1alpha1.M2MClient, change func(*v1alpha1.M2MClientStatus)) {
+	t.Helper()
+	eventually(t, func() string {
+		o.refresh(t, c)
+		change(&c.Status)
+		if err := o.Status().Update(t.Context(), c); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+func loseStatus(s *v1alpha1.M2MClientStatus) { *s = v1alpha1.M2MClientStatus{} }
+
 // secret returns the Secret of a client that has one.
 func (o *operator) secret(t *testing.T, c *v1alpha1.M2MClient) *corev1.Secret {
 	t.Helper()

@@ -82,14 +82,7 @@ func TestRotationOnDemand(t *testing.T) {
 		t.Errorf("triggers removed and put back: versions %s", roles(c))
 	}
 	current := string(shared.secret(t, c).Data["client_secret"])
-	eventually(t, func() string {
-		shared.refresh(t, c)
-		c.Status = v1alpha1.M2MClientStatus{}
-		if err := shared.Status().Update(t.Context(), c); err != nil {
-			return err.Error()
-		}
-		return ""
-	})
+	shared.writeStatus(t, c, loseStatus)
 	shared.waitRoles(t, c, "3C")
 	if string(shared.secret(t, c).Data["client_secret"]) != current {
 		t.Error("a lost status rotated the client")
