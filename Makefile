@@ -15,6 +15,8 @@ FUZZTIME ?= 20000x
 RACE ?= $(if $(shell command -v "$$(go env CC)"),-race)
 # Arguments of `make bench`.
 ARGS ?=
+# Modules of their own beside this one, for those who import or copy them.
+MODULES := verify examples
 
 ##@ General
 
@@ -71,6 +73,7 @@ vet: ## Run go vet.
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## Run the linters, import fences among them.
 	$(BIN)/golangci-lint run
+	@for module in $(MODULES); do (cd $$module && $(CURDIR)/$(BIN)/golangci-lint run) || exit 1; done
 
 .PHONY: verify
 verify: $(BIN)/kustomize ## Fail if generated files or go.mod are not what their sources say.
@@ -82,19 +85,23 @@ verify: $(BIN)/kustomize ## Fail if generated files or go.mod are not what their
 	$(BIN)/kustomize build config/default >/dev/null
 	go mod tidy -diff
 	go mod verify
+	@for module in $(MODULES); do go mod tidy -C $$module -diff && go mod verify -C $$module || exit 1; done
 
 ##@ Test
 
 .PHONY: test
 test: controlplane ## Run all tests, with the race detector.
 	@$(if $(RACE),,echo "There is no C compiler: testing without the race detector.")
+	@for module in $(MODULES); do go test -C $$module $(RACE) -timeout 20m ./... || exit 1; done
 	KUBEBUILDER_ASSETS=$(K8S) go test $(RACE) -timeout 20m ./...
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz test for a short while (FUZZTIME).
-	@for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r dirname | sort -u); do \
-	  for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
-	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+	@for module in . $(MODULES); do \
+	  for package in $$(go list -C $$module -f '{{.Dir}}' ./...); do \
+	    for name in $$(grep -hso '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
+	      go test -C $$package -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) . || exit 1; \
+	    done; \
 	  done; \
 	done
 

@@ -31,9 +31,9 @@ type ClientReconciler struct {
 	Direct       client.Client // without a cache, for kinds that are not watched
 	Propagation  time.Duration // how long a secret is valid before it is visible
 
-	flights flights // rotations under way
-	turns   *turns  // of rotations that the interval asks for
-	claims  claims  // of client ids that were chosen
+	flights flights  // rotations under way
+	turns   *turns   // of rotations that the interval asks for
+	claims  idClaims // of client ids that were chosen
 	pauses  pauses
 	inUse   memory[bool] // clients with a secret that outlives its overlap
 	access  accessCache
@@ -52,10 +52,11 @@ func (r *ClientReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		r.forget(req.NamespacedName, err)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if still, err := r.untouchable(ctx, c); still || err != nil {
+	namespace, err := r.namespace(ctx, c.Namespace)
+	if err != nil || r.untouchable(c, namespace) {
 		return ctrl.Result{}, err
 	}
-	out, err := r.reconcile(ctx, c)
+	out, err := r.reconcile(ctx, c, namespace)
 	switch {
 	case errors.Is(err, errGone):
 		return ctrl.Result{}, nil
@@ -80,17 +81,24 @@ func (r *ClientReconciler) forget(key client.ObjectKey, err error) {
 
 // untouchable tells whether nothing may be written for a client: it is going, its
 // namespace is, or a person paused it.
-func (r *ClientReconciler) untouchable(ctx context.Context, c *v1alpha1.M2MClient) (bool, error) {
-	if r.pauses.note(c, r.Now()) || !c.DeletionTimestamp.IsZero() {
-		return true, nil
-	}
+func (r *ClientReconciler) untouchable(c *v1alpha1.M2MClient, namespace *metav1.PartialObjectMetadata) bool {
+	paused := r.pauses.note(c, r.Now())
+	return paused || !c.DeletionTimestamp.IsZero() || namespace == nil || !namespace.DeletionTimestamp.IsZero()
+}
+
+// namespace returns the metadata of a namespace; nil: there is none. One that the cache
+// hasn't heard of is new.
+func (r *ClientReconciler) namespace(ctx context.Context, name string) (*metav1.PartialObjectMetadata, error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	err := r.Client.Get(ctx, client.ObjectKey{Name: c.Namespace}, namespace)
+	err := r.Client.Get(ctx, client.ObjectKey{Name: name}, namespace)
 	if apierrors.IsNotFound(err) {
-		return false, nil // it is new: the cache hasn't heard of it
+		err = r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace)
 	}
-	return err == nil && !namespace.DeletionTimestamp.IsZero(), err
+	if err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	return namespace, nil
 }
 
 // outcome is what a reconciliation leads to: what the status will say, the events
@@ -98,6 +106,7 @@ func (r *ClientReconciler) untouchable(ctx context.Context, c *v1alpha1.M2MClien
 type outcome struct {
 	verdict  verdict
 	issuer   *v1alpha1.ClusterM2MIssuer
+	allowed  policy.Allowance
 	policy   policy.Effective
 	rotation policy.Rotation
 	decision credential.Decision
@@ -117,14 +126,15 @@ var (
 	errStale = errors.New("the cache is behind the API server")
 )
 
-func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient) (outcome, error) {
+func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient, namespace *metav1.PartialObjectMetadata) (outcome, error) {
 	out := outcome{record: journal.Read(&c.Status), restartedFor: c.Status.RestartedFor}
 	issuer, verdict, err := r.issuer(ctx, c)
 	if err != nil || issuer == nil {
 		out.verdict = verdict
 		return out, err
 	}
-	out.issuer, out.policy = issuer, policy.Resolve(&c.Spec, &issuer.Spec)
+	out.issuer, out.allowed = issuer, policy.Allow(&issuer.Spec, policy.Namespace{Name: namespace.Name, Labels: namespace.Labels})
+	out.policy = policy.Resolve(&c.Spec, &issuer.Spec, out.allowed)
 	out.rotation = policy.ResolveRotation(&c.Spec, out.policy.Lifetime)
 	pepper, err := r.Installation.Pepper(ctx)
 	var lost *LostError
@@ -138,9 +148,11 @@ func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient)
 		out.verdict = verdict
 		return out, nil
 	}
-	found, err := r.gather(ctx, c, pepper)
-	if err != nil {
-		return out, err
+	found := gathered{pepper: pepper}
+	if hasSecret(c) {
+		if found, err = r.gather(ctx, c, pepper); err != nil {
+			return out, err
+		}
 	}
 	result, err := r.decide(ctx, c, found, out)
 	if exists, ok := errors.AsType[*existsError](err); ok {
@@ -205,10 +217,15 @@ func (r *ClientReconciler) decide(ctx context.Context, c *v1alpha1.M2MClient, fo
 		return out, err
 	}
 	if d.ClaimsID {
-		if out.verdict, err = r.claim(ctx, c, out.issuer, d); err != nil || out.verdict.reason != "" {
+		if out.verdict, err = r.claim(ctx, c, &out, d); err != nil || out.verdict.reason != "" {
 			out.again = r.Now().Add(recheck)
 			return out, err
 		}
+	}
+	if !hasSecret(c) {
+		out.record, out.decided, out.again = d.Record, true, d.NextAt
+		out.verdict = settled(c, out, verdict)
+		return out, nil
 	}
 	return r.deliver(ctx, c, found, out)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	ac "github.com/m2m-operator/m2m-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/claims"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
 	"github.com/m2m-operator/m2m-operator/internal/policy"
@@ -23,10 +24,17 @@ import (
 
 // settled is the verdict on a client whose Secret is as it should be.
 func settled(c *v1alpha1.M2MClient, out outcome, restart verdict) verdict {
-	d := &out.decision
+	d, violations := &out.decision, out.policy.Violations
+	if err := claimsProblem(c, out); err != nil {
+		violations = append(violations, policy.Violation{
+			Reason: v1alpha1.ReasonClaimsTooLarge, Message: "tokens come without the issuer's custom claims: " + err.Error(),
+		})
+	}
 	switch {
-	case out.policy.Violation != nil:
-		return stalled(out.policy.Violation.Reason, out.policy.Violation.Message)
+	case len(violations) > 0:
+		return violated(violations)
+	case !hasSecret(c) && len(d.Record.Credentials) == 0 && len(c.Spec.WorkloadIdentities) == 0 && c.Spec.PublicKeys == nil:
+		return stalled(v1alpha1.ReasonNoCredential, "spec.secret.delivery is None, and nothing else says how the client authenticates: add spec.workloadIdentities or spec.publicKeys")
 	case restart.reason != "":
 		return restart
 	case !out.policy.Active:
@@ -39,9 +47,34 @@ func settled(c *v1alpha1.M2MClient, out outcome, restart verdict) verdict {
 	case d.Phase == credential.PhaseStaged:
 		return ready(v1alpha1.ReasonStaged, fmt.Sprintf(
 			"Secret %q holds version %s as the next client secret beside the current one, and both are valid: set spec.rotation.staged to promote or cancel it", secretName(c), d.Next.Version))
+	case !hasSecret(c):
+		return ready(v1alpha1.ReasonIssued, "the client has its id, and authenticates without a Secret")
 	default:
 		return ready(v1alpha1.ReasonIssued, fmt.Sprintf("the credential is in Secret %q", secretName(c)))
 	}
+}
+
+// claimsProblem says why the issuer's custom claims can't be made of what the client holds.
+func claimsProblem(c *v1alpha1.M2MClient, out outcome) error {
+	spec := out.issuer.Spec.Token
+	if spec == nil || spec.CustomClaims == "" {
+		return nil
+	}
+	template, err := claims.Parse(spec.CustomClaims)
+	if err != nil {
+		return nil // the issuer says so
+	}
+	_, err = out.policy.Claims(template, out.record.ClientID, c.Namespace)
+	return err
+}
+
+// violated names all that the client asks for and doesn't get.
+func violated(all []policy.Violation) verdict {
+	var messages []string
+	for _, v := range all {
+		messages = append(messages, v.Message)
+	}
+	return stalled(all[0].Reason, strings.Join(messages, ". "))
 }
 
 // stalledOnSecret tells whether the Secret's name was taken when last seen: then
@@ -82,20 +115,21 @@ func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M
 	if out.settled {
 		kept, s.NextRotationTime = inUse(out), stampOf(out.decision.NextRotation)
 	}
-	s.Conditions = out.verdict.conditions(s.Conditions, kept, c.Generation, now)
-	s.Effective = &v1alpha1.EffectiveClient{
-		IssuerName:     policy.IssuerName(&c.Spec),
-		State:          stateOf(c),
-		DeletionPolicy: deletionPolicy(c),
+	s.Conditions = out.verdict.conditions(s.Conditions, c.Generation, now, kept, ambiguous(out.policy.Ambiguous))
+	s.Effective = &v1alpha1.EffectiveClient{IssuerName: policy.IssuerName(&c.Spec), State: stateOf(c), Delivery: deliveryOf(c)}
+	if hasSecret(c) {
+		s.Effective.DeletionPolicy = deletionPolicy(c)
 	}
 	if out.issuer != nil {
-		s.Issuer = out.issuer.Spec.URL
+		s.Issuer = policy.IssuerClaim(&out.issuer.Spec)
 		s.TokenURL = tokenURL(out.issuer)
 		s.GrantedScopes = out.policy.Scopes
 		s.Effective.TokenLifetime = &metav1.Duration{Duration: out.policy.Lifetime}
 		s.Effective.Audiences = out.policy.Audiences
-		s.Effective.Overlap = duration(out.rotation.Overlap)
-		s.Effective.RetireWhenUnused = effectiveRetirement(out.rotation)
+		if hasSecret(c) {
+			s.Effective.Overlap = duration(out.rotation.Overlap)
+			s.Effective.RetireWhenUnused = effectiveRetirement(out.rotation)
+		}
 		s.RestartedFor = out.restartedFor
 	}
 	if out.delivered {
@@ -139,6 +173,17 @@ func inUse(out outcome) *metav1.Condition {
 	}
 }
 
+// ambiguous warns of scopes that verifiers read differently.
+func ambiguous(scopes []string) *metav1.Condition {
+	if len(scopes) == 0 {
+		return nil
+	}
+	return &metav1.Condition{
+		Type: v1alpha1.ConditionAmbiguousScopes, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSecondColon,
+		Message: fmt.Sprintf("%q has two colons: what requires a scope of its first part with a wildcard is read differently by Stytch's SDKs; write scopes with one colon", scopes[0]),
+	}
+}
+
 func stateOf(c *v1alpha1.M2MClient) v1alpha1.ClientState {
 	if c.Spec.State == v1alpha1.ClientInactive {
 		return v1alpha1.ClientInactive
@@ -164,6 +209,7 @@ func statusConfiguration(c *v1alpha1.M2MClient, s *v1alpha1.M2MClientStatus) *ac
 	setTime(s.LastRotationTime, status.WithLastRotationTime)
 	setTime(s.NextRotationTime, status.WithNextRotationTime)
 	setTime(s.LastCancelTime, status.WithLastCancelTime)
+	setTime(s.TokensNotBefore, status.WithTokensNotBefore)
 	if s.LastVersionNumber > 0 {
 		status.WithLastVersionNumber(s.LastVersionNumber)
 	}
@@ -184,8 +230,11 @@ func effectiveConfiguration(e *v1alpha1.EffectiveClient) *ac.EffectiveClientAppl
 	effective := ac.EffectiveClient().
 		WithIssuerName(e.IssuerName).
 		WithState(e.State).
-		WithDeletionPolicy(e.DeletionPolicy).
+		WithDelivery(e.Delivery).
 		WithAudiences(e.Audiences...)
+	setText(string(e.DeletionPolicy), func(string) *ac.EffectiveClientApplyConfiguration {
+		return effective.WithDeletionPolicy(e.DeletionPolicy)
+	})
 	if e.TokenLifetime != nil {
 		effective.WithTokenLifetime(*e.TokenLifetime)
 	}
@@ -237,12 +286,20 @@ func (r *ClientReconciler) tellCause(c *v1alpha1.M2MClient, now *v1alpha1.M2MCli
 	version := d.Material.Version
 	switch d.Cause {
 	case credential.CauseIssued:
+		if !hasSecret(c) {
+			r.note(c, "ClientRegistered", "the client has the id %s, and no secret", now.ClientID)
+			return
+		}
 		r.note(c, "CredentialIssued", "client %s was given its credential, version %s, in Secret %s", now.ClientID, version, now.SecretName)
 	case credential.CauseRecovered:
 		r.note(c, "CredentialRecovered", "the status was rebuilt from Secret %s, version %s", now.SecretName, version)
 	case credential.CauseRestored:
 		r.note(c, "CredentialRestored", "client %s was restored from Secret %s, version %s", now.ClientID, now.SecretName, version)
 	case credential.CauseReissued:
+		if !hasSecret(c) {
+			r.warn(c, "ClientRegistered", "client %s is sealed anew, because the pepper key of its record is gone", now.ClientID)
+			return
+		}
 		r.warn(c, "CredentialReissued", "client %s has a new secret, version %s: no earlier one is valid, because the pepper key that checked them is gone", now.ClientID, version)
 	case credential.CauseSecretLost:
 		r.warn(c, "SecretReplaced", "Secret %s was deleted: it holds a new secret, version %s; the lost one stays valid for %s", now.SecretName, version, overlap)

@@ -33,9 +33,9 @@ func waiting(reason, message string) verdict {
 	return verdict{false, v1alpha1.ConditionReconciling, reason, message}
 }
 
-// conditions returns the conditions that follow from a verdict, and one more if it
-// isn't nil. Those of other writers are not touched: server-side apply keeps them.
-func (v verdict) conditions(was []metav1.Condition, more *metav1.Condition, generation int64, now metav1.Time) []metav1.Condition {
+// conditions returns the conditions that follow from a verdict, and those of more that
+// aren't nil. Those of other writers are not touched: server-side apply keeps them.
+func (v verdict) conditions(was []metav1.Condition, generation int64, now metav1.Time, more ...*metav1.Condition) []metav1.Condition {
 	next := []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}}
 	if v.ready {
 		next[0].Status = metav1.ConditionTrue
@@ -45,8 +45,10 @@ func (v verdict) conditions(was []metav1.Condition, more *metav1.Condition, gene
 	for i := range next {
 		next[i].Reason, next[i].Message = v.reason, v.message
 	}
-	if more != nil {
-		next = append(next, *more)
+	for _, c := range more {
+		if c != nil {
+			next = append(next, *c)
+		}
 	}
 	for i := range next {
 		next[i].ObservedGeneration = generation
@@ -68,10 +70,13 @@ func (v verdict) conditions(was []metav1.Condition, more *metav1.Condition, gene
 func byType(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) }
 
 func ownCondition(conditionType string) bool {
-	return conditionType == v1alpha1.ConditionReady ||
-		conditionType == v1alpha1.ConditionStalled ||
-		conditionType == v1alpha1.ConditionReconciling ||
-		conditionType == v1alpha1.ConditionPreviousSecretInUse
+	switch conditionType {
+	case v1alpha1.ConditionReady, v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling,
+		v1alpha1.ConditionPreviousSecretInUse, v1alpha1.ConditionUnrestricted, v1alpha1.ConditionAmbiguousScopes:
+		return true
+	default:
+		return false
+	}
 }
 
 // conditionConfigurations is what the operator applies: its own conditions.

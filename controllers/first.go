@@ -97,14 +97,14 @@ func (r *ClientReconciler) observeAdoptable(ctx context.Context, c *v1alpha1.M2M
 	return observed, nil
 }
 
-// claims are the client ids that this process has let clients take and whose
+// idClaims are the client ids that this process has let clients take and whose
 // statuses it may not have seen yet, by issuer and id.
-type claims struct {
+type idClaims struct {
 	mu sync.Mutex
 	by map[string]client.ObjectKey
 }
 
-func (s *claims) forget(key client.ObjectKey) {
+func (s *idClaims) forget(key client.ObjectKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.by, func(_ string, by client.ObjectKey) bool { return by == key })
@@ -112,11 +112,11 @@ func (s *claims) forget(key client.ObjectKey) {
 
 // claim lets a client have an id that no seal of its own vouches for, or says why
 // not: it must be permitted, and nobody else's.
-func (r *ClientReconciler) claim(ctx context.Context, c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer, d credential.Decision) (verdict, error) {
-	id := d.Record.ClientID
-	if d.Cause == credential.CauseIssued && !policy.MayChooseID(&issuer.Spec, c.Namespace) {
+func (r *ClientReconciler) claim(ctx context.Context, c *v1alpha1.M2MClient, out *outcome, d credential.Decision) (verdict, error) {
+	id, issuer := d.Record.ClientID, out.issuer
+	if d.Cause == credential.CauseIssued && !out.allowed.ChosenClientIDs {
 		return stalled(v1alpha1.ReasonClientIDNotPermitted, fmt.Sprintf(
-			"the ClusterM2MIssuer %q doesn't let namespace %q choose client ids: ask for spec.chosenClientIDs of the issuer to name the namespace, or create an M2MClient without spec.clientID and importFrom",
+			"the ClusterM2MIssuer %q doesn't let namespace %q choose client ids: ask for a grant with chosenClientIDs (spec.grants of the issuer), or create an M2MClient without spec.clientID and importFrom",
 			issuer.Name, c.Namespace)), nil
 	}
 	taken := stalled(v1alpha1.ReasonClientIDTaken, fmt.Sprintf(
@@ -158,12 +158,28 @@ func (r *ClientReconciler) isFree(ctx context.Context, c *v1alpha1.M2MClient, is
 	for i := range others.Items {
 		other := &others.Items[i]
 		has := other.Status.ClientID == id && other.Status.Seal != ""
-		precedes := older(other, c) && policy.MayChooseID(&issuer.Spec, other.Namespace)
-		if other.UID != c.UID && (has || precedes) {
+		if other.UID == c.UID || !has && !older(other, c) {
+			continue
+		}
+		if !has {
+			var err error
+			if has, err = r.mayChoose(ctx, other, issuer); err != nil {
+				return false, err
+			}
+		}
+		if has {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+func (r *ClientReconciler) mayChoose(ctx context.Context, c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer) (bool, error) {
+	namespace, err := r.namespace(ctx, c.Namespace)
+	if err != nil || namespace == nil {
+		return false, err
+	}
+	return policy.Allow(&issuer.Spec, policy.Namespace{Name: namespace.Name, Labels: namespace.Labels}).ChosenClientIDs, nil
 }
 
 func older(a, b *v1alpha1.M2MClient) bool {

@@ -85,13 +85,14 @@ func (r *ClientReconciler) input(ctx context.Context, c *v1alpha1.M2MClient, fou
 		return credential.Input{}, verdict{}, err
 	}
 	pending, seen := r.flights.observe(c, out.record, r.Elapsed())
-	return credential.Input{
+	in := credential.Input{
 		Now:      r.Now(),
 		Rand:     r.Rand,
 		Pepper:   found.pepper,
 		UID:      string(c.UID),
 		Live:     out.issuer.Spec.Environment != v1alpha1.EnvironmentTest,
 		First:    first,
+		NoSecret: !hasSecret(c),
 		Rotation: r.rotation(out),
 		Triggers: triggers(c),
 		Record:   out.record,
@@ -99,7 +100,11 @@ func (r *ClientReconciler) input(ctx context.Context, c *v1alpha1.M2MClient, fou
 		Pending:  pending,
 		NextSeen: seen,
 		Usage:    usage,
-	}, verdict{}, nil
+	}
+	if c.Spec.Token != nil && c.Spec.Token.NotBefore != nil {
+		in.NotBefore = c.Spec.Token.NotBefore.UTC()
+	}
+	return in, verdict{}, nil
 }
 
 // observed classifies the client's Secret. Where its name has changed and there is

@@ -149,35 +149,57 @@ const listPage = 500
 // says so, or, where statuses were lost, its Secret does. Asked of the API server: on
 // this answer all credentials depend.
 func (i *Installation) credentialHolder(ctx context.Context) (string, error) {
+	var holder string
 	living := map[string]bool{}
 	clients := &v1alpha1.M2MClientList{}
-	for more := true; more; more = clients.Continue != "" {
-		if err := i.Live.List(ctx, clients, client.Limit(listPage), client.Continue(clients.Continue)); err != nil {
-			return "", fmt.Errorf("looking for clients that have credentials: %w", err)
-		}
+	err := eachPage(ctx, i.Live, clients, listPage, func() (enough bool) {
 		for n := range clients.Items {
 			c := &clients.Items[n]
 			if c.Status.Seal != "" || len(c.Status.Credentials) > 0 {
-				return c.Namespace + "/" + c.Name, nil
+				holder = c.Namespace + "/" + c.Name
 			}
 			living[string(c.UID)] = true
 		}
+		return holder != ""
+	})
+	if err != nil {
+		return "", fmt.Errorf("looking for clients that have credentials: %w", err)
+	}
+	if holder != "" || len(living) == 0 {
+		return holder, nil
 	}
 	secrets := &metav1.PartialObjectMetadataList{}
 	secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
-	for more := len(living) > 0; more; more = secrets.Continue != "" {
-		err := i.Live.List(ctx, secrets, client.HasLabels{v1alpha1.LabelClient}, client.Limit(listPage), client.Continue(secrets.Continue))
-		if err != nil {
-			return "", fmt.Errorf("looking for Secrets that hold credentials: %w", err)
-		}
+	err = eachPage(ctx, i.Live, secrets, listPage, func() (enough bool) {
 		for n := range secrets.Items {
 			s := &secrets.Items[n]
 			if living[s.Annotations[v1alpha1.AnnotationClientUID]] && s.Annotations[v1alpha1.AnnotationSeal] != "" {
-				return s.Namespace + "/" + s.Labels[v1alpha1.LabelClient], nil
+				holder = s.Namespace + "/" + s.Labels[v1alpha1.LabelClient]
 			}
 		}
+		return holder != ""
+	}, client.HasLabels{v1alpha1.LabelClient})
+	if err != nil {
+		return "", fmt.Errorf("looking for Secrets that hold credentials: %w", err)
 	}
-	return "", nil
+	return holder, nil
+}
+
+// eachPage lists page by page, until visit has enough: the API server is never asked for
+// a whole large cluster at once. A cache has no pages: there size is 0.
+func eachPage(ctx context.Context, from client.Reader, list client.ObjectList, size int64, visit func() (enough bool), which ...client.ListOption) error {
+	for {
+		options := append([]client.ListOption{client.UnsafeDisableDeepCopy}, which...)
+		if size > 0 {
+			options = append(which[:len(which):len(which)], client.Limit(size), client.Continue(list.GetContinue()))
+		}
+		if err := from.List(ctx, list, options...); err != nil {
+			return err
+		}
+		if visit() || size == 0 || list.GetContinue() == "" {
+			return nil
+		}
+	}
 }
 
 func (i *Installation) createPepper(ctx context.Context) (*corev1.Secret, error) {
@@ -247,6 +269,11 @@ func (i *Installation) createDefaultIssuer(ctx context.Context) error {
 			URL:         i.Default.URL,
 			ProjectID:   projectID,
 			Environment: i.Default.Environment,
+			Grants: []v1alpha1.Grant{{
+				Namespaces: v1alpha1.NamespaceSelection{Names: []string{"*"}},
+				Scopes:     []string{"*"}, Audiences: []v1alpha1.Audience{"*"}, MetadataKeys: []string{"*"},
+				ChosenClientIDs: true,
+			}},
 		},
 	}
 	err = i.Client.Create(ctx, issuer)

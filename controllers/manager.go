@@ -40,6 +40,10 @@ type Options struct {
 	Adjust func(*ctrl.Options)
 }
 
+// keyLead is how far ahead the date of a key rotation on demand lies, in propagation
+// delays: a minute for two seconds.
+const keyLead = 30
+
 // base is what the reconcilers and the installation all work with.
 type base struct {
 	Client client.Client // reads from the cache
@@ -111,7 +115,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, direct client.Client, o Option
 		with.Now = o.Now
 	}
 	installation := &Installation{base: with, Namespace: o.Namespace, Default: o.Default, Propagation: o.Propagation}
-	issuers := &IssuerReconciler{base: with, Installation: installation}
+	issuers := &IssuerReconciler{base: with, Installation: installation, Lead: keyLead * o.Propagation}
 	clients := &ClientReconciler{base: with, Installation: installation, Direct: direct, Propagation: o.Propagation, turns: newTurns(o.RotationRate)}
 	for _, step := range []func() error{
 		func() error { return SetupIndexes(ctx, mgr.GetFieldIndexer()) },

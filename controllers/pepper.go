@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,10 +125,12 @@ func (i *Installation) dropUnusedKeys(ctx context.Context, secret *corev1.Secret
 	if uses, err = countKeyUses(ctx, i.Live, listPage); err != nil {
 		return err
 	}
+	unused = slices.DeleteFunc(unused, func(id string) bool { return uses[id] > 0 })
 	for _, id := range unused {
-		if uses[id] == 0 {
-			pepper = pepper.Without(id)
-		}
+		pepper = pepper.Without(id)
+	}
+	if len(unused) == 0 {
+		return nil
 	}
 	return i.updatePepper(ctx, secret, pepper, "PepperKeyDropped", "a key that nothing was made with any more is gone: "+strings.Join(unused, ", "))
 }
@@ -144,10 +147,7 @@ func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[stri
 		}
 	}
 	clients := &v1alpha1.M2MClientList{}
-	for more := true; more; more = page > 0 && clients.Continue != "" {
-		if err := from.List(ctx, clients, pageOf(page, clients.Continue)...); err != nil {
-			return nil, err
-		}
+	err := eachPage(ctx, from, clients, page, func() (enough bool) {
 		for n := range clients.Items {
 			status := &clients.Items[n].Status
 			count(status.Seal)
@@ -155,23 +155,18 @@ func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[stri
 				count(c.Hash)
 			}
 		}
+		return false
+	})
+	if err != nil {
+		return nil, err
 	}
 	secrets := &corev1.SecretList{}
-	for more := true; more; more = page > 0 && secrets.Continue != "" {
-		if err := from.List(ctx, secrets, append(pageOf(page, secrets.Continue), client.HasLabels{v1alpha1.LabelClient})...); err != nil {
-			return nil, err
-		}
+	err = eachPage(ctx, from, secrets, page, func() (enough bool) {
 		for n := range secrets.Items {
 			a := secrets.Items[n].Annotations
 			count(a[v1alpha1.AnnotationSeal], a[v1alpha1.AnnotationNextSeal])
 		}
-	}
-	return uses, nil
-}
-
-func pageOf(size int64, from string) []client.ListOption {
-	if size == 0 {
-		return []client.ListOption{client.UnsafeDisableDeepCopy}
-	}
-	return []client.ListOption{client.Limit(size), client.Continue(from)}
+		return false
+	}, client.HasLabels{v1alpha1.LabelClient})
+	return uses, err
 }

@@ -22,12 +22,12 @@ import (
 // each version, and says so where it can't. The pods come with the new secret: it
 // is in the Secret already.
 func (r *ClientReconciler) restart(ctx context.Context, c *v1alpha1.M2MClient, out *outcome) verdict {
+	version := versionToRestart(out)
 	if c.Spec.Rotation == nil || len(c.Spec.Rotation.Restart) == 0 {
-		out.restartedFor = versionToRestart(out)
+		out.restartedFor = version
 		return verdict{}
 	}
 	problem := r.mayRestart(ctx, c)
-	version := versionToRestart(out)
 	if problem.reason == "" && version != out.restartedFor {
 		for _, w := range c.Spec.Rotation.Restart {
 			if err := r.restartWorkload(ctx, c, w, version); err != nil {

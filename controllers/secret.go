@@ -29,6 +29,16 @@ func secretName(client *v1alpha1.M2MClient) string {
 	return client.Name
 }
 
+// hasSecret tells whether a client has a secret, and a Secret to deliver it.
+func hasSecret(client *v1alpha1.M2MClient) bool { return deliveryOf(client) == v1alpha1.DeliverySecret }
+
+func deliveryOf(client *v1alpha1.M2MClient) v1alpha1.SecretDelivery {
+	if client.Spec.Secret != nil && client.Spec.Secret.Delivery != "" {
+		return client.Spec.Secret.Delivery
+	}
+	return v1alpha1.DeliverySecret
+}
+
 func deletionPolicy(client *v1alpha1.M2MClient) v1alpha1.DeletionPolicy {
 	if client.Spec.Secret != nil && client.Spec.Secret.DeletionPolicy != "" {
 		return client.Spec.Secret.DeletionPolicy

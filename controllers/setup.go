@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -53,7 +54,10 @@ func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		return err
 	}
 	err = indexer.IndexField(ctx, &v1alpha1.M2MClient{}, indexSecretName, func(o client.Object) []string {
-		return []string{secretName(o.(*v1alpha1.M2MClient))}
+		if c := o.(*v1alpha1.M2MClient); hasSecret(c) {
+			return []string{secretName(c)}
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -91,6 +95,7 @@ func (r *ClientReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error
 		For(&v1alpha1.M2MClient{}).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfSecret)).
 		Watches(&v1alpha1.ClusterM2MIssuer{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfIssuer), builder.WithPredicates(issuerChanged())).
+		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfNamespace), builder.WithPredicates(relabelled())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(r)
 }
@@ -112,6 +117,19 @@ func (r *ClientReconciler) clientsOfSecret(ctx context.Context, secret client.Ob
 
 func (r *ClientReconciler) clientsOfIssuer(ctx context.Context, issuer client.Object) []reconcile.Request {
 	return r.requests(ctx, client.MatchingFields{indexIssuer: issuer.GetName()})
+}
+
+func (r *ClientReconciler) clientsOfNamespace(ctx context.Context, namespace client.Object) []reconcile.Request {
+	return r.requests(ctx, client.InNamespace(namespace.GetName()))
+}
+
+// relabelled lets through the namespaces whose labels change: grants go by them.
+func relabelled() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		DeleteFunc: func(event.DeleteEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool { return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) },
+	}
 }
 
 func (r *ClientReconciler) requests(ctx context.Context, opts ...client.ListOption) []reconcile.Request {

@@ -5,14 +5,17 @@ import (
 )
 
 // ClusterM2MIssuer signs the tokens of the clients that name it: what Stytch calls
-// a project. Its signing key is a Secret in the operator's namespace. The operator
-// makes the issuer `default` once, when it is installed; it serves every namespace.
+// a project. Its signing keys are in a Secret of the operator's namespace, and rotate
+// by themselves. Its grants say which namespaces may hold which scopes, audiences and
+// metadata. The operator makes the issuer `default` once, when it is installed; that
+// one grants everything to every namespace.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=m2missuer,categories=m2m-operator
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.url`
 // +kubebuilder:printcolumn:name="Project ID",type=string,JSONPath=`.spec.projectID`
+// +kubebuilder:printcolumn:name="Clients",type=integer,JSONPath=`.status.clients`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -36,10 +39,11 @@ type ClusterM2MIssuer struct {
 // +kubebuilder:validation:XValidation:rule="(has(self.environment) ? self.environment : 'Live') == (has(oldSelf.environment) ? oldSelf.environment : 'Live')",message="spec.environment can't be changed, because it shows in the ids of existing clients: create another issuer instead"
 // +kubebuilder:validation:XValidation:rule="(has(self.token) && has(self.token.profile) ? self.token.profile : 'Stytch') == (has(oldSelf.token) && has(oldSelf.token.profile) ? oldSelf.token.profile : 'Stytch')",message="spec.token.profile can't be changed, because services verify tokens of this profile: create another issuer instead"
 // +kubebuilder:validation:XValidation:rule="(has(self.signing) && has(self.signing.algorithm) ? self.signing.algorithm : 'ES256') == (has(oldSelf.signing) && has(oldSelf.signing.algorithm) ? oldSelf.signing.algorithm : 'ES256')",message="spec.signing.algorithm can't be changed, because services verify tokens of this algorithm: create another issuer instead"
+// +kubebuilder:validation:XValidation:rule="(has(self.token) && has(self.token.issuer) ? self.token.issuer : self.url) == (has(oldSelf.token) && has(oldSelf.token.issuer) ? oldSelf.token.issuer : oldSelf.url)",message="spec.token.issuer can't be changed, because verifiers name it: create another issuer instead"
 // +kubebuilder:validation:XValidation:rule="(has(self.token) && has(self.token.profile) ? self.token.profile : 'Stytch') != 'Stytch' || !self.url.matches('^https?://[^/]+/')",message="with the Stytch profile spec.url has no path: write only scheme and host, such as https://auth.example.com, or set token.profile to RFC9068"
 type ClusterM2MIssuerSpec struct {
-	// url of the issuer: the `iss` claim of its tokens, and what its endpoints' URLs
-	// begin with. https, or http on the loopback interface; no query, fragment or
+	// url of the issuer: the `iss` claim of its tokens, unless token.issuer is another,
+	// and what its endpoints' URLs begin with. https, or http on the loopback interface; no query, fragment or
 	// trailing slash (RFC 8414 section 2); no path with the Stytch profile. It can't
 	// be changed.
 	// +required
@@ -74,21 +78,70 @@ type ClusterM2MIssuerSpec struct {
 	// +optional
 	Token *IssuerTokenSpec `json:"token,omitempty"`
 
-	// chosenClientIDs says who may choose client ids (spec.clientID of an M2MClient, or
-	// an import). Nobody where it is absent.
-	// +optional
-	ChosenClientIDs *ChosenClientIDs `json:"chosenClientIDs,omitempty"`
-}
-
-// ChosenClientIDs says who may choose client ids.
-type ChosenClientIDs struct {
-	// namespaces whose M2MClients may choose their ids; `*` stands for all.
+	// grants say what clients may hold. A client holds what it asks for, as far as one
+	// of the grants to its namespace has it; the rest is named in its conditions.
+	// Without grants clients hold no scopes, no audiences of their own and no metadata.
 	// +optional
 	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:MaxItems=64
+	Grants []Grant `json:"grants,omitempty"`
+}
+
+// Grant says what the clients of some namespaces may hold.
+type Grant struct {
+	// namespaces that the grant is for.
+	// +required
+	Namespaces NamespaceSelection `json:"namespaces"`
+
+	// scopes that may be held: each a scope, or a beginning and `*`, such as `orders:*`;
+	// `*` alone is all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.all(s, s.matches('^[!#-\\\\[\\\\]-~]+$'))",message="a granted scope is made of printable ASCII characters without space, double quote and backslash, with * at the end for all that begin so: write one list item for each"
+	Scopes []string `json:"scopes,omitempty"`
+
+	// audiences that may be named: each an audience, or a beginning and `*`; `*` alone
+	// is all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	Audiences []Audience `json:"audiences,omitempty"`
+
+	// metadataKeys are the top-level keys of trustedMetadata that count: each a key, or a
+	// beginning and `*`; `*` alone is all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	MetadataKeys []string `json:"metadataKeys,omitempty"`
+
+	// chosenClientIDs says whether clients may choose their ids (spec.clientID of an
+	// M2MClient, or an import).
+	// +optional
+	ChosenClientIDs bool `json:"chosenClientIDs,omitempty"`
+}
+
+// NamespaceSelection selects namespaces: those of either field.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.names) || has(self.selector)",message="a grant needs namespaces.names, with * for all, or namespaces.selector"
+type NamespaceSelection struct {
+	// names of namespaces; `*` stands for all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.all(n, n == '*' || n.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))",message="chosenClientIDs.namespaces must be names of namespaces, or * for all"
-	Namespaces []string `json:"namespaces,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="self.all(n, n == '*' || n.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))",message="namespaces.names must be names of namespaces, or * for all"
+	Names []string `json:"names,omitempty"`
+
+	// selector selects namespaces by their labels; an empty one selects all. Who may
+	// change a namespace's labels can take what is granted by them.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 }
 
 // Environment is what an issuer is for.
@@ -110,6 +163,38 @@ type SigningSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self in ['ES256', 'ES384', 'RS256', 'RS384', 'PS256', 'EdDSA']",message="algorithm must be one of ES256, ES384, RS256, RS384, PS256, EdDSA"
 	// +kubebuilder:validation:MaxLength=16
 	Algorithm string `json:"algorithm,omitempty"`
+
+	// rotation says when a signing key is replaced.
+	// +optional
+	Rotation *KeyRotationSpec `json:"rotation,omitempty"`
+
+	// revoke lists ids (kid) of signing keys that must not be trusted any more: leaked
+	// ones. They are no longer published, sign nothing, and tokens that they signed are
+	// not active. The next key signs at once.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=64
+	Revoke []string `json:"revoke,omitempty"`
+}
+
+// KeyRotationSpec says when a signing key is replaced. A key is published two hours
+// before it signs, and until the last token that it signed has expired.
+type KeyRotationSpec struct {
+	// interval is how long a key signs; 2160h where it is absent, at least 4h.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) >= duration('4h') && duration(self) <= duration('87600h')",message="signing.rotation.interval is written in hours, minutes and seconds, such as 2160h for 90 days, and lies between 4h and 87600h"
+	Interval *metav1.Duration `json:"interval,omitempty"`
+
+	// trigger is any text; a new one replaces the signing key as soon as the next one
+	// has been published for two hours. What stands here when the first key is made is
+	// only noted. The annotation m2m-operator.dev/rotate does the same.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Trigger string `json:"trigger,omitempty"`
 }
 
 // IssuerTokenSpec says what an issuer's tokens are like.
@@ -123,6 +208,15 @@ type IssuerTokenSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self in ['Stytch', 'RFC9068']",message="profile must be Stytch or RFC9068"
 	// +kubebuilder:validation:MaxLength=16
 	Profile TokenProfile `json:"profile,omitempty"`
+
+	// issuer is the `iss` claim, where it isn't the URL: for example
+	// `stytch.com/PROJECT_ID`, which the SDKs of Stytch also take. The documents that
+	// describe the issuer name its URL all the same. It can't be changed.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[!#-\\\\[\\\\]-~]+$')",message="token.issuer is made of printable ASCII characters without space, double quote and backslash"
+	Issuer string `json:"issuer,omitempty"`
 
 	// lifetime of tokens of clients that don't set their own; 1h where it is absent.
 	// +optional
@@ -154,6 +248,17 @@ type IssuerTokenSpec struct {
 	// +kubebuilder:validation:MaxItems=20
 	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b == a))",message="an audience is listed twice: list each audience once"
 	Audiences []Audience `json:"audiences,omitempty"`
+
+	// customClaims is a template of further claims, a JSON object such as
+	// `{"tier": {{ client.trusted_metadata.billing_tier }}, "user": {{ request.user_id }}}`.
+	// In place of a value an expression may stand: client.trusted_metadata and a key of
+	// the client's granted metadata, client.client_id, client.namespace, or request. and
+	// the name of a further parameter of the token request, which is the caller's own
+	// word. What is missing or null leaves its claim out.
+	// +optional
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=4096
+	CustomClaims string `json:"customClaims,omitempty"`
 }
 
 // TokenProfile is a form of tokens.
@@ -196,10 +301,25 @@ type ClusterM2MIssuerStatus struct {
 	// +kubebuilder:validation:MaxLength=2048
 	JWKSURL string `json:"jwksURL,omitempty"`
 
+	// introspectionURL is where services ask whether a token is still active (RFC 7662).
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	IntrospectionURL string `json:"introspectionURL,omitempty"`
+
+	// revocationURL is where clients revoke their tokens (RFC 7009).
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	RevocationURL string `json:"revocationURL,omitempty"`
+
+	// clients is how many M2MClients name the issuer, as counted at most once a minute.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Clients *int32 `json:"clients,omitempty"`
+
 	// keys are the signing keys.
 	// +optional
 	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:MaxItems=32
 	Keys []SigningKeyStatus `json:"keys,omitempty"`
 }
 
@@ -215,10 +335,41 @@ type SigningKeyStatus struct {
 	// +kubebuilder:validation:MaxLength=16
 	Algorithm string `json:"algorithm"`
 
-	// activeFrom is when the key began to sign.
+	// state is Next before the key signs, Active while it does, and Retired while tokens
+	// that it signed may be valid.
+	// +required
+	// +kubebuilder:validation:Enum=Next;Active;Retired
+	State SigningKeyState `json:"state"`
+
+	// publishedAt is since when verifiers can have the key.
+	// +required
+	PublishedAt metav1.Time `json:"publishedAt"`
+
+	// activeFrom is when the key begins to sign, or began to.
 	// +required
 	ActiveFrom metav1.Time `json:"activeFrom"`
+
+	// retiredAt is when another key took over; absent before.
+	// +optional
+	RetiredAt *metav1.Time `json:"retiredAt,omitempty"`
+
+	// publishedUntil is when the key is no longer published, because all tokens that it
+	// signed have expired; absent before it is retired.
+	// +optional
+	PublishedUntil *metav1.Time `json:"publishedUntil,omitempty"`
 }
+
+// SigningKeyState is where a signing key is in its life.
+type SigningKeyState string
+
+const (
+	// SigningKeyNext will sign.
+	SigningKeyNext SigningKeyState = "Next"
+	// SigningKeyActive signs.
+	SigningKeyActive SigningKeyState = "Active"
+	// SigningKeyRetired verifies what it has signed.
+	SigningKeyRetired SigningKeyState = "Retired"
+)
 
 // ClusterM2MIssuerList is a list of issuers.
 //

@@ -23,6 +23,9 @@ import (
 // +kubebuilder:printcolumn:name="Last Used",type=date,priority=1,JSONPath=`.status.usage[0].lastUsedAt`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="metadata.name must be at most 63 characters, because a label of the Secret carries it: choose a shorter name"
+// +kubebuilder:validation:XValidation:rule="(has(self.spec) && has(self.spec.issuerRef) && has(self.spec.issuerRef.name) ? self.spec.issuerRef.name : 'default') == (has(oldSelf.spec) && has(oldSelf.spec.issuerRef) && has(oldSelf.spec.issuerRef.name) ? oldSelf.spec.issuerRef.name : 'default')",message="spec.issuerRef can't be changed, because the client's id and its tokens belong to the issuer: create another M2MClient instead"
+// +kubebuilder:validation:XValidation:rule="(has(self.spec) && has(self.spec.secret) && has(self.spec.secret.delivery) ? self.spec.secret.delivery : 'Secret') == (has(oldSelf.spec) && has(oldSelf.spec.secret) && has(oldSelf.spec.secret.delivery) ? oldSelf.spec.secret.delivery : 'Secret')",message="spec.secret.delivery can't be changed: create another M2MClient instead"
+// +kubebuilder:validation:XValidation:rule="(has(self.spec) && has(self.spec.clientID) ? self.spec.clientID : '') == (has(oldSelf.spec) && has(oldSelf.spec.clientID) ? oldSelf.spec.clientID : '')",message="spec.clientID can't be set, changed or removed later, because services know the client by it: create another M2MClient instead"
 type M2MClient struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
@@ -39,10 +42,10 @@ type M2MClient struct {
 	Status M2MClientStatus `json:"status,omitzero"`
 }
 
-// M2MClientSpec is what a client should be.
+// M2MClientSpec is what a client should be. What can't be changed is a rule of the
+// M2MClient: the spec may be null, and a rule on it wouldn't see that.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.issuerRef) && has(self.issuerRef.name) ? self.issuerRef.name : 'default') == (has(oldSelf.issuerRef) && has(oldSelf.issuerRef.name) ? oldSelf.issuerRef.name : 'default')",message="spec.issuerRef can't be changed, because the client's id and its tokens belong to the issuer: create another M2MClient instead"
-// +kubebuilder:validation:XValidation:rule="has(self.clientID) == has(oldSelf.clientID) && (!has(self.clientID) || self.clientID == oldSelf.clientID)",message="spec.clientID can't be set, changed or removed later, because services know the client by it: create another M2MClient instead"
+// +kubebuilder:validation:XValidation:rule="!has(self.secret) || !has(self.secret.delivery) || self.secret.delivery != 'None' || !(has(self.rotation) || has(self.secret.name) || has(self.secret.importFrom) || has(self.secret.template) || has(self.secret.deletionPolicy))",message="with secret.delivery None there is no secret: leave out the rest of spec.secret, and spec.rotation"
 type M2MClientSpec struct {
 	// issuerRef names the issuer that signs the client's tokens; the issuer
 	// `default` where it is absent. It can't be changed.
@@ -89,7 +92,7 @@ type M2MClientSpec struct {
 
 	// clientID is the OAuth client_id, where it isn't left to the operator to make one
 	// that nobody else has. The issuer must let this namespace choose
-	// (spec.chosenClientIDs). It can't be changed.
+	// (spec.grants). It can't be changed.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
@@ -107,6 +110,96 @@ type M2MClientSpec struct {
 	// token says what the client's tokens are like.
 	// +optional
 	Token *TokenSpec `json:"token,omitempty"`
+
+	// workloadIdentities are ServiceAccounts of the same namespace whose pods get the
+	// client's tokens without any secret: a pod presents a projected token of its
+	// account, made for the issuer's URL alone, as client_assertion (RFC 7523).
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.serviceAccountName == a.serviceAccountName))",message="a ServiceAccount is listed twice in workloadIdentities: list each once"
+	WorkloadIdentities []WorkloadIdentity `json:"workloadIdentities,omitempty"`
+
+	// publicKeys are keys whose private halves the client signs its assertions with
+	// (private_key_jwt, RFC 7523), as a JSON Web Key Set.
+	// +optional
+	PublicKeys *PublicKeySet `json:"publicKeys,omitempty"`
+}
+
+// WorkloadIdentity names a ServiceAccount that authenticates as a client.
+type WorkloadIdentity struct {
+	// serviceAccountName is the name of a ServiceAccount in the client's namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="workloadIdentities.serviceAccountName must be the name of a ServiceAccount: lower case letters, digits, '-' and '.'"
+	ServiceAccountName string `json:"serviceAccountName"`
+}
+
+// PublicKeySet is a JSON Web Key Set of public keys (RFC 7517 section 5).
+type PublicKeySet struct {
+	// keys of the set. Each is EC (P-256, P-384), RSA of 2048 bits or more, or OKP
+	// (Ed25519), and only its public members are kept.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !has(a.kid) || self.exists_one(b, has(b.kid) && b.kid == a.kid))",message="two of publicKeys.keys have one kid: give each its own"
+	Keys []PublicKey `json:"keys"`
+}
+
+// PublicKey is a JSON Web Key (RFC 7517 section 4, RFC 7518 section 6, RFC 8037).
+type PublicKey struct {
+	// kty is the key type: EC, RSA or OKP.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self in ['EC', 'RSA', 'OKP']",message="kty must be EC, RSA or OKP"
+	// +kubebuilder:validation:MaxLength=8
+	KeyType string `json:"kty"`
+
+	// kid is the key's id, which assertions name; needed where there are several keys.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	KeyID string `json:"kid,omitempty"`
+
+	// use is sig, or absent.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == 'sig'",message="use must be sig: the key verifies signatures"
+	// +kubebuilder:validation:MaxLength=8
+	Use string `json:"use,omitempty"`
+
+	// alg is the only algorithm that the key is used with; where it is absent, those of
+	// its type: ES256 or ES384 by the curve; RS256, RS384 or PS256; EdDSA.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self in ['ES256', 'ES384', 'RS256', 'RS384', 'PS256', 'EdDSA']",message="alg must be one of ES256, ES384, RS256, RS384, PS256, EdDSA"
+	// +kubebuilder:validation:MaxLength=16
+	Algorithm string `json:"alg,omitempty"`
+
+	// crv is the curve of an EC or OKP key: P-256, P-384 or Ed25519.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self in ['P-256', 'P-384', 'Ed25519']",message="crv must be P-256, P-384 or Ed25519"
+	// +kubebuilder:validation:MaxLength=16
+	Curve string `json:"crv,omitempty"`
+
+	// x is the x coordinate of an EC key, or an Ed25519 key, in base64url.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	X string `json:"x,omitempty"`
+
+	// y is the y coordinate of an EC key, in base64url.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Y string `json:"y,omitempty"`
+
+	// n is the modulus of an RSA key, in base64url.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1400
+	N string `json:"n,omitempty"`
+
+	// e is the exponent of an RSA key, in base64url.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16
+	E string `json:"e,omitempty"`
 }
 
 // IssuerReference names an issuer.
@@ -135,161 +228,6 @@ const (
 	ClientInactive ClientState = "Inactive"
 )
 
-// SecretSpec says how a credential is delivered.
-type SecretSpec struct {
-	// name of the Secret; the name of the M2MClient where it is absent. When it is
-	// changed the secret stays, and the Secret of the old name is kept, up to date,
-	// for the overlap: running pods mount it.
-	// +optional
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="secret.name must be a DNS subdomain: lower case letters, digits, '-' and '.', starting and ending with a letter or digit"
-	Name string `json:"name,omitempty"`
-
-	// deletionPolicy says what becomes of the Secret when the M2MClient is deleted.
-	// Delete, also where it is absent, removes it; Retain leaves it, no longer valid.
-	// +optional
-	// +kubebuilder:validation:XValidation:rule="self in ['Delete', 'Retain']",message="deletionPolicy must be Delete or Retain"
-	// +kubebuilder:validation:MaxLength=16
-	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
-
-	// importFrom adopts a credential that exists, as the client's first. Later it has
-	// no effect.
-	// +optional
-	ImportFrom *ImportSpec `json:"importFrom,omitempty"`
-
-	// template shapes the Secret. Changing it never makes a new credential.
-	// +optional
-	Template *SecretTemplate `json:"template,omitempty"`
-}
-
-// ImportSpec names a credential to adopt.
-type ImportSpec struct {
-	// name of a Secret of the same namespace with the label
-	// `m2m-operator.dev/adopt: <name of the M2MClient>`. It may be the client's own
-	// Secret, which is then taken over.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="importFrom.name must be the name of a Secret: lower case letters, digits, '-' and '.', starting and ending with a letter or digit"
-	Name string `json:"name"`
-
-	// clientIDKey is the key of the client id in that Secret; `client_id` where it is absent.
-	// +optional
-	ClientIDKey SecretKey `json:"clientIDKey,omitempty"`
-
-	// clientSecretKey is the key of the client secret in that Secret; `client_secret`
-	// where it is absent.
-	// +optional
-	ClientSecretKey SecretKey `json:"clientSecretKey,omitempty"`
-}
-
-// DeletionPolicy says what becomes of a Secret when its client is deleted.
-type DeletionPolicy string
-
-const (
-	// DeletionDelete removes the Secret with its client.
-	DeletionDelete DeletionPolicy = "Delete"
-	// DeletionRetain leaves the Secret, unowned.
-	DeletionRetain DeletionPolicy = "Retain"
-)
-
-// SecretTemplate shapes a Secret.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.data) || !self.data.exists(k, k == (has(self.keys) && has(self.keys.clientID) ? self.keys.clientID : 'client_id') || k == (has(self.keys) && has(self.keys.clientSecret) ? self.keys.clientSecret : 'client_secret') || k == (has(self.keys) && has(self.keys.nextClientSecret) ? self.keys.nextClientSecret : 'next_client_secret') || k == (has(self.keys) && has(self.keys.tokenURL) ? self.keys.tokenURL : 'token_url') || k == (has(self.keys) && has(self.keys.issuer) ? self.keys.issuer : 'issuer') || k == (has(self.keys) && has(self.keys.jwksURL) ? self.keys.jwksURL : 'jwks_url') || k == (has(self.keys) && has(self.keys.scopes) ? self.keys.scopes : 'scopes'))",message="a key of template.data is also the key of a standard value: rename one of them in template.keys or template.data"
-type SecretTemplate struct {
-	// metadata is added to the Secret. Nothing else is copied to it from the M2MClient.
-	// +optional
-	Metadata *SecretMetadata `json:"metadata,omitempty"`
-
-	// keys renames the Secret's standard keys.
-	// +optional
-	Keys *SecretKeys `json:"keys,omitempty"`
-
-	// data adds composed values, for example a `.env` or a JSON file. In a value,
-	// {{ client_id }}, {{ client_secret }}, {{ token_url }}, {{ issuer }},
-	// {{ jwks_url }} and {{ scopes }} stand for the client's own; nothing else may
-	// stand between double braces.
-	// +optional
-	// +mapType=atomic
-	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 253 && k.matches('^[-._a-zA-Z0-9]+$'))",message="a key of template.data must be 1 to 253 letters, digits, '-', '_' or '.'"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k].size() <= 4096)",message="a value of template.data has at most 4096 characters"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k].size() > 4096 || self[k].findAll('[{][{]').size() == self[k].findAll('[{][{] *(client_id|client_secret|token_url|issuer|jwks_url|scopes) *[}][}]').size())",message="in template.data only {{ client_id }}, {{ client_secret }}, {{ token_url }}, {{ issuer }}, {{ jwks_url }} and {{ scopes }} may stand between double braces"
-	Data map[string]ComposedValue `json:"data,omitempty"`
-}
-
-// ComposedValue is text with placeholders.
-//
-// +kubebuilder:validation:MaxLength=4096
-type ComposedValue string
-
-// SecretMetadata is what a template adds to a Secret's metadata.
-type SecretMetadata struct {
-	// labels of the Secret.
-	// +optional
-	// +mapType=atomic
-	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 316 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="a key of template.metadata.labels must be a label key, such as team or example.com/team"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('m2m-operator.dev/') && k != 'app.kubernetes.io/managed-by')",message="labels under m2m-operator.dev/ and app.kubernetes.io/managed-by are the operator's own: choose another key"
-	Labels map[string]LabelValue `json:"labels,omitempty"`
-
-	// annotations of the Secret.
-	// +optional
-	// +mapType=atomic
-	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 316 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="a key of template.metadata.annotations must be an annotation key, such as note or example.com/note"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('m2m-operator.dev/'))",message="annotations under m2m-operator.dev/ are the operator's own: choose another key"
-	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
-}
-
-// LabelValue is the value of a label.
-//
-// +kubebuilder:validation:MaxLength=63
-// +kubebuilder:validation:Pattern=`^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
-type LabelValue string
-
-// AnnotationValue is the value of an annotation.
-//
-// +kubebuilder:validation:MaxLength=4096
-type AnnotationValue string
-
-// SecretKeys renames the standard keys of a Secret, for programs that expect
-// others. Each key must be different.
-//
-// +kubebuilder:validation:XValidation:rule="[has(self.clientID) ? self.clientID : 'client_id', has(self.clientSecret) ? self.clientSecret : 'client_secret', has(self.nextClientSecret) ? self.nextClientSecret : 'next_client_secret', has(self.tokenURL) ? self.tokenURL : 'token_url', has(self.issuer) ? self.issuer : 'issuer', has(self.jwksURL) ? self.jwksURL : 'jwks_url', has(self.scopes) ? self.scopes : 'scopes'].all(k, [has(self.clientID) ? self.clientID : 'client_id', has(self.clientSecret) ? self.clientSecret : 'client_secret', has(self.nextClientSecret) ? self.nextClientSecret : 'next_client_secret', has(self.tokenURL) ? self.tokenURL : 'token_url', has(self.issuer) ? self.issuer : 'issuer', has(self.jwksURL) ? self.jwksURL : 'jwks_url', has(self.scopes) ? self.scopes : 'scopes'].exists_one(l, l == k))",message="two values have the same key in template.keys: give each its own key"
-type SecretKeys struct {
-	// clientID is the key of the client id; `client_id` where it is absent.
-	// +optional
-	ClientID SecretKey `json:"clientID,omitempty"`
-	// clientSecret is the key of the client secret; `client_secret` where it is absent.
-	// +optional
-	ClientSecret SecretKey `json:"clientSecret,omitempty"`
-	// nextClientSecret is the key of the secret that a staged rotation delivers beside
-	// the current one; `next_client_secret` where it is absent.
-	// +optional
-	NextClientSecret SecretKey `json:"nextClientSecret,omitempty"`
-	// tokenURL is the key of the token endpoint's URL; `token_url` where it is absent.
-	// +optional
-	TokenURL SecretKey `json:"tokenURL,omitempty"`
-	// issuer is the key of the issuer's URL; `issuer` where it is absent.
-	// +optional
-	Issuer SecretKey `json:"issuer,omitempty"`
-	// jwksURL is the key of the URL of the issuer's public keys; `jwks_url` where it is absent.
-	// +optional
-	JWKSURL SecretKey `json:"jwksURL,omitempty"`
-	// scopes is the key of the client's scopes, separated by spaces; `scopes` where it is absent.
-	// +optional
-	Scopes SecretKey `json:"scopes,omitempty"`
-}
-
-// SecretKey is a key of a Secret's data.
-//
-// +kubebuilder:validation:MinLength=1
-// +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="a key of a Secret is made of letters, digits, '-', '_' and '.'"
-type SecretKey string
-
 // TokenSpec says what a client's tokens are like.
 type TokenSpec struct {
 	// lifetime of the client's tokens, such as 30m or 1h; the issuer's where it is
@@ -300,155 +238,22 @@ type TokenSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) >= duration('1m') && duration(self) <= duration('168h')",message="a token lifetime is written in hours, minutes and seconds, such as 30m or 1h30m, and lies between 1m and 168h"
 	Lifetime *metav1.Duration `json:"lifetime,omitempty"`
 
-	// audiences are the services that the client's tokens are for (the `aud` claim);
-	// the issuer's where it is absent. With the Stytch profile the project id is
-	// always among them.
+	// audiences are the services that the client's tokens are for (the `aud` claim), of
+	// those that the issuer grants to the namespace; the issuer's own where it is
+	// absent. With the Stytch profile the project id is always among them; with RFC9068
+	// a token request can choose some of them (`resource`, RFC 8707).
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
 	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b == a))",message="an audience is listed twice: list each audience once"
 	Audiences []Audience `json:"audiences,omitempty"`
-}
 
-// RotationSpec says when a client's secret is replaced, and what becomes of the one before.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.interval) || duration(self.interval) >= duration(has(self.overlap) ? self.overlap : '24h')",message="rotation.interval must be at least the overlap (24h where it is absent), or secrets would pile up: lengthen the interval or shorten rotation.overlap"
-type RotationSpec struct {
-	// interval is how long a secret is used before the next replaces it, such as
-	// 2160h for 90 days. It is shortened by up to a tenth, by chance, so that clients
-	// of one age don't rotate at one time. Without it the secret is replaced only on demand.
+	// notBefore cuts off all tokens that were issued before this time: introspection
+	// says that they are not active. A cut-off that has come stays, also if this is
+	// removed or set to an earlier time.
 	// +optional
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) <= duration('87600h')",message="a rotation interval is written in hours, minutes and seconds, such as 2160h for 90 days, and is at most 87600h"
-	Interval *metav1.Duration `json:"interval,omitempty"`
-
-	// overlap is how long a secret stays valid after the one that replaces it is
-	// delivered; 24h where it is absent, at least 3m. Five minutes are added, because
-	// clocks differ.
-	// +optional
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) <= duration('8760h')",message="an overlap is written in hours, minutes and seconds, such as 24h, and is at most 8760h"
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') || size(self) < 2 || duration(self) >= duration('3m')",message="an overlap under 3m would break running pods: a kubelet brings a new secret into a mounted volume up to 1m30s (its sync period) and 1m (its cache) after the Secret changes; choose 3m or more"
-	Overlap *metav1.Duration `json:"overlap,omitempty"`
-
-	// trigger is any text; a new one replaces the secret now. What stands here when
-	// the client is made is only noted. The annotation m2m-operator.dev/rotate does
-	// the same, for tools that must not change the spec.
-	// +optional
-	// +kubebuilder:validation:MaxLength=256
-	Trigger string `json:"trigger,omitempty"`
-
-	// mode is Automatic, also where it is absent: a new secret replaces the current one
-	// by itself. With Staged it is delivered beside the current one, as
-	// next_client_secret, and both are valid until staged says what to do.
-	// +optional
-	// +kubebuilder:validation:XValidation:rule="self in ['Automatic', 'Staged']",message="rotation.mode must be Automatic or Staged"
-	// +kubebuilder:validation:MaxLength=16
-	Mode RotationMode `json:"mode,omitempty"`
-
-	// staged ends a staged rotation.
-	// +optional
-	Staged *StagedAction `json:"staged,omitempty"`
-
-	// revoke lists versions of the secret, such as 3-x8Fa, that must not be valid any
-	// more: leaked ones. For the current one a new one is delivered.
-	// +optional
-	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=32
-	Revoke []SecretVersion `json:"revoke,omitempty"`
-
-	// retireWhenUnused keeps a replaced secret valid past the overlap while it is still
-	// used: environment variables and subPath mounts never see a new one. With an
-	// interval it is on where it is absent.
-	// +optional
-	RetireWhenUnused *RetireWhenUnused `json:"retireWhenUnused,omitempty"`
-
-	// restart lists workloads of the same namespace that can't reload a changed
-	// Secret: after each rotation their pods are replaced, at the pace that they say
-	// themselves. It must be enabled in the installation.
-	// +optional
-	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=16
-	Restart []Workload `json:"restart,omitempty"`
-}
-
-// RotationMode says whether a new secret replaces the current one by itself.
-type RotationMode string
-
-const (
-	// RotationAutomatic rotations need nobody.
-	RotationAutomatic RotationMode = "Automatic"
-	// RotationStaged rotations wait to be promoted or cancelled.
-	RotationStaged RotationMode = "Staged"
-)
-
-// SecretVersion names a version of a client's secret: its number and last four characters.
-//
-// +kubebuilder:validation:MaxLength=16
-// +kubebuilder:validation:XValidation:rule="self.matches('^[1-9][0-9]{0,8}-[^ ]{0,4}$')",message="a version is a number, a dash and the secret's last four characters, such as 3-x8Fa, as status.credentials lists them"
-type SecretVersion string
-
-// StagedAction ends a staged rotation. For another version than the one that is
-// staged it does nothing, so it can stay in the manifest.
-type StagedAction struct {
-	// version of the secret that is staged, as status.credentials lists it.
-	// +required
-	Version SecretVersion `json:"version"`
-
-	// action is Promote, which makes that version the current one, or Cancel, which drops it.
-	// +required
-	// +kubebuilder:validation:XValidation:rule="self in ['Promote', 'Cancel']",message="staged.action must be Promote or Cancel"
-	// +kubebuilder:validation:MaxLength=16
-	Action StagedActionType `json:"action"`
-}
-
-// StagedActionType is what to do with a staged secret.
-type StagedActionType string
-
-const (
-	// StagedPromote makes the staged secret the current one.
-	StagedPromote StagedActionType = "Promote"
-	// StagedCancel drops the staged secret.
-	StagedCancel StagedActionType = "Cancel"
-)
-
-// RetireWhenUnused keeps a replaced secret valid past the overlap while it is used.
-type RetireWhenUnused struct {
-	// for is how long nobody must have used it; 24h where it is absent, and never less
-	// than twice the lifetime of the client's tokens, because callers keep tokens. 0s
-	// retires a secret at the end of the overlap, used or not.
-	// +optional
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) <= duration('720h')",message="retireWhenUnused.for is written in hours, minutes and seconds, such as 24h, and is at most 720h"
-	For *metav1.Duration `json:"for,omitempty"`
-
-	// deadline ends a replaced secret, used or not: so long after it was replaced. The
-	// interval where it is absent, or 2160h without one.
-	// +optional
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) <= duration('87600h')",message="retireWhenUnused.deadline is written in hours, minutes and seconds, such as 2160h, and is at most 87600h"
-	Deadline *metav1.Duration `json:"deadline,omitempty"`
-}
-
-// Workload names a workload whose pods are replaced after a rotation.
-type Workload struct {
-	// kind is Deployment, StatefulSet or DaemonSet.
-	// +required
-	// +kubebuilder:validation:XValidation:rule="self in ['Deployment', 'StatefulSet', 'DaemonSet']",message="restart.kind must be Deployment, StatefulSet or DaemonSet"
-	// +kubebuilder:validation:MaxLength=16
-	Kind string `json:"kind"`
-
-	// name of the workload.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="restart.name must be the name of a workload: lower case letters, digits, '-' and '.'"
-	Name string `json:"name"`
+	NotBefore *metav1.Time `json:"notBefore,omitempty"`
 }
 
 // M2MClientStatus is what a client is.
@@ -542,8 +347,13 @@ type M2MClientStatus struct {
 	// +kubebuilder:validation:MaxItems=8
 	Credentials []CredentialStatus `json:"credentials,omitempty"`
 
-	// seal is a MAC over the object's UID, the client id, the credentials and the state
-	// of their rotation. Token servers ignore a status whose seal doesn't hold.
+	// tokensNotBefore is the latest of the cut-offs that spec.token.notBefore ever set:
+	// tokens that were issued before are not active.
+	// +optional
+	TokensNotBefore *metav1.Time `json:"tokensNotBefore,omitempty"`
+
+	// seal is a MAC over the object's UID, the client id, the credentials, the state of
+	// their rotation and tokensNotBefore. Token servers ignore a status whose seal doesn't hold.
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Seal string `json:"seal,omitempty"`
@@ -555,6 +365,28 @@ type M2MClientStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	Usage []VersionUsage `json:"usage,omitempty"`
+
+	// revokedTokens are tokens that the client revoked (RFC 7009) and that have not
+	// expired. The token servers write it.
+	// +optional
+	// +listType=map
+	// +listMapKey=digest
+	// +kubebuilder:validation:MaxItems=64
+	RevokedTokens []RevokedToken `json:"revokedTokens,omitempty"`
+}
+
+// RevokedToken is a token that isn't active any more.
+type RevokedToken struct {
+	// digest is SHA-256 over the token's signing input (header and claims as they are
+	// sent), in base64url.
+	// +required
+	// +kubebuilder:validation:MinLength=43
+	// +kubebuilder:validation:MaxLength=43
+	Digest string `json:"digest"`
+
+	// expiresAt is when the token expires, and needs no mention any more.
+	// +required
+	ExpiresAt metav1.Time `json:"expiresAt"`
 }
 
 // RotationTriggers are what asks for a rotation on demand.
@@ -604,7 +436,12 @@ type EffectiveClient struct {
 	// +kubebuilder:validation:items:MaxLength=256
 	Audiences []string `json:"audiences,omitempty"`
 
-	// deletionPolicy is what becomes of the Secret when the client is deleted.
+	// delivery is whether the client has a secret.
+	// +optional
+	Delivery SecretDelivery `json:"delivery,omitempty"`
+
+	// deletionPolicy is what becomes of the Secret when the client is deleted; absent
+	// where it has none.
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 

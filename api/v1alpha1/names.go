@@ -12,6 +12,12 @@ const (
 	// ConditionPreviousSecretInUse is True while a replaced secret is kept past its
 	// overlap because it may still be used; absent otherwise.
 	ConditionPreviousSecretInUse = "PreviousSecretInUse"
+	// ConditionUnrestricted is True on an issuer that grants everything to every
+	// namespace; absent otherwise.
+	ConditionUnrestricted = "Unrestricted"
+	// ConditionAmbiguousScopes is True while a client holds scopes that verifiers read
+	// differently; absent otherwise.
+	ConditionAmbiguousScopes = "AmbiguousScopes"
 )
 
 // Reasons of an M2MClient's conditions.
@@ -48,6 +54,15 @@ const (
 	ReasonSecretForbidden = "SecretForbidden"
 	// ReasonMetadataTooLarge: trustedMetadata is over 4 KiB and never put into a token.
 	ReasonMetadataTooLarge = "MetadataTooLarge"
+	// ReasonNotGranted: the manifest asks for what the issuer doesn't grant to the namespace.
+	ReasonNotGranted = "NotGranted"
+	// ReasonClaimsTooLarge: what the issuer's template makes of the client's metadata is
+	// too large, and never put into a token.
+	ReasonClaimsTooLarge = "ClaimsTooLarge"
+	// ReasonNoCredential: nothing says how the client authenticates.
+	ReasonNoCredential = "NoCredential"
+	// ReasonInvalidPublicKeys: one of publicKeys can't verify signatures.
+	ReasonInvalidPublicKeys = "InvalidPublicKeys"
 	// ReasonLifetimeOutOfBounds: token.lifetime is outside the issuer's bounds.
 	ReasonLifetimeOutOfBounds = "LifetimeOutOfBounds"
 	// ReasonInvalidTemplate: the Secret can't be composed as its template says.
@@ -70,12 +85,28 @@ const (
 const (
 	// ReasonSigning: tokens can be signed and verified.
 	ReasonSigning = "Signing"
-	// ReasonConflict: an older issuer has the same URL or project id.
+	// ReasonConflict: an older issuer has the same URL, project id or `iss` claim.
 	ReasonConflict = "Conflict"
 	// ReasonSigningKeyLost: the Secret with the signing keys is gone, and clients have credentials.
 	ReasonSigningKeyLost = "SigningKeyLost"
 	// ReasonSigningKeyCorrupt: the Secret with the signing keys can't be read.
 	ReasonSigningKeyCorrupt = "SigningKeyCorrupt"
+	// ReasonInvalidGrants: a selector of a grant can't be read, and selects nothing.
+	ReasonInvalidGrants = "InvalidGrants"
+	// ReasonInvalidClaims: the template of custom claims can't be used.
+	ReasonInvalidClaims = "InvalidClaims"
+)
+
+// Reasons of the condition Unrestricted.
+const (
+	// ReasonAllGranted: every namespace may hold everything.
+	ReasonAllGranted = "AllGranted"
+)
+
+// Reasons of the condition AmbiguousScopes.
+const (
+	// ReasonSecondColon: a scope has two colons, and verifiers disagree which one divides it.
+	ReasonSecondColon = "SecondColon"
 )
 
 // Labels and annotations.

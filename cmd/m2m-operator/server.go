@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
 	"github.com/m2m-operator/m2m-operator/internal/registry"
@@ -35,7 +36,12 @@ type serverOptions struct {
 	gracePeriod time.Duration
 	usageTick   time.Duration
 	usageEvery  time.Duration
+	staleness   time.Duration
+	review      time.Duration
 }
+
+// shortestStaleness is what a whole watch may seem to be: bookmarks come about once a minute.
+const shortestStaleness = 150 * time.Second
 
 // longestTick is well below the hour after which the controller takes a server for
 // lost that says nothing.
@@ -52,6 +58,13 @@ and publishes their keys (JWKS) and metadata. Every replica serves; none leads.
 It answers from memory, which watches of the API server keep up to date. Each
 token given or refused is one line of JSON in the audit log, never with a secret.
 
+While a watch is broken it goes on with what it knows, and answers 503 to
+credentials that it doesn't know; after --max-staleness it refuses everything.
+
+A pod may authenticate with a projected token of its ServiceAccount, made for the
+issuer's URL. It is checked with the cluster's keys, without asking anybody; with
+--token-review the API server is asked too, and notices deleted pods.
+
 It reports in the clients' statuses when each version of a secret was last used, so
 that a replaced secret goes when nobody uses it. Its Lease says that it lives.`,
 		Args: cobra.NoArgs,
@@ -66,11 +79,17 @@ that a replaced secret goes when nobody uses it. Its Lease says that it lives.`,
 	flags.DurationVar(&o.gracePeriod, "shutdown-grace-period", 20*time.Second, "how long requests may take to end when the server is stopped")
 	flags.DurationVar(&o.usageTick, "usage-tick", time.Minute, "how often uses of secrets are looked through, and this replica says that it is alive; at most 10m")
 	flags.DurationVar(&o.usageEvery, "usage-interval", time.Hour, "least time between two writes of a client's usage while a replaced secret is valid; 24 times that otherwise")
+	flags.DurationVar(&o.staleness, "max-staleness", time.Hour, "how long tokens are given after a watch of the API server has broken; at least 2m30s")
+	flags.DurationVar(&o.review, "token-review", 0, "ask the API server about each ServiceAccount token (TokenReview), and use its answer for so long; 0 asks never. It needs the permission in config/token-review")
 	return cmd
 }
 
 func (o serverOptions) check() error {
 	switch {
+	case o.staleness < shortestStaleness:
+		return fmt.Errorf("--max-staleness must be at least %s", shortestStaleness)
+	case o.review < 0:
+		return errors.New("--token-review must not be negative")
 	case (o.certFile == "") != (o.keyFile == ""):
 		return errors.New("--tls-cert-file and --tls-key-file go together")
 	case o.usageTick <= 0 || o.usageTick > longestTick:
@@ -101,7 +120,12 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 	if err != nil {
 		return err
 	}
-	metrics := newMetrics(index)
+	cluster, err := registry.NewCluster(config, slog.Default())
+	if err != nil {
+		return err
+	}
+	directory := registry.NewDirectory(index, watches, cluster, o.staleness)
+	metrics := newMetrics(index, watches)
 	reporter, err := registry.NewReporter(config, registry.ReporterOptions{
 		Namespace: c.namespace,
 		Index:     index,
@@ -114,27 +138,43 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 	if err != nil {
 		return err
 	}
-	public, err := tokenserver.NewHandler(tokenserver.Config{
-		Issuers:   index,
-		Authority: token.NewAuthority(index, rand.Reader),
-		Usage:     reporter,
-		Audit:     audit,
-		Metrics:   metrics,
-		Log:       slog.Default(),
-		Now:       time.Now,
-		Random:    rand.Reader,
-	})
+	public, err := newHandler(config, o, directory, reporter, audit, metrics)
 	if err != nil {
 		return err
 	}
-	ready := func() error { return errors.Join(watches.Ready(), reporter.Ready()) }
+	ready := func() error { return errors.Join(directory.Ready(), reporter.Ready()) }
 	// What requests use until they end is reported too.
 	stop := inBackground(context.WithoutCancel(ctx), reporter.Run)
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { watches.Run(ctx); return nil })
-	group.Go(func() error { return serveAll(ctx, o, public, tokenserver.NewOps(metrics, ready)) })
+	group.Go(func() error { cluster.Run(ctx); return nil })
+	group.Go(func() error { return serveAll(ctx, o, public, tokenserver.NewOps(metrics, ready, directory.State)) })
 	return group.Wait()
+}
+
+func newHandler(config *rest.Config, o serverOptions, directory *registry.Directory, reporter *registry.Reporter, audit io.Writer, metrics *prometheus.Registry) (*tokenserver.Handler, error) {
+	revoker, err := registry.NewRevoker(config, directory.Index)
+	if err != nil {
+		return nil, err
+	}
+	options := tokenserver.Config{
+		Issuers:     directory,
+		Authority:   token.NewAuthority(directory, rand.Reader),
+		Usage:       reporter,
+		Revocations: revoker,
+		Audit:       audit,
+		Metrics:     metrics,
+		Log:         slog.Default(),
+		Now:         time.Now,
+		Random:      rand.Reader,
+	}
+	if o.review > 0 {
+		if options.Reviewer, err = registry.NewReviewer(config, o.review); err != nil {
+			return nil, err
+		}
+	}
+	return tokenserver.NewHandler(options)
 }
 
 // inBackground runs something until stop is called, which waits for its end.
@@ -164,7 +204,7 @@ func serveAll(ctx context.Context, o serverOptions, public, ops http.Handler) er
 	return group.Wait()
 }
 
-func newMetrics(index *registry.Index) *prometheus.Registry {
+func newMetrics(index *registry.Index, watches *registry.Watches) *prometheus.Registry {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(
 		collectors.NewGoCollector(),
@@ -173,6 +213,7 @@ func newMetrics(index *registry.Index) *prometheus.Registry {
 			Name: "m2m_clients",
 			Help: "Clients that can authenticate or are inactive.",
 		}, func() float64 { return float64(index.Clients()) }),
+		watches,
 	)
 	return metrics
 }

@@ -46,11 +46,14 @@ type Input struct {
 	UID      string
 	Live     bool // the issuer's environment: shows in new client ids
 	First    First
-	Rotation Rotation
-	Triggers Triggers // as manifest and annotation have them
-	Record   Record
-	Secret   ObservedSecret
-	Pending  Material // the record's Next, if this process made it
+	NoSecret bool // the client has no secret: its record is its id
+	// NotBefore is when the client's tokens are cut off; zero: they aren't.
+	NotBefore time.Time
+	Rotation  Rotation
+	Triggers  Triggers // as manifest and annotation have them
+	Record    Record
+	Secret    ObservedSecret
+	Pending   Material // the record's Next, if this process made it
 	// NextSeen is how long this process has seen the record's Next in the status: by a
 	// clock that can't be set.
 	NextSeen time.Duration
@@ -163,6 +166,8 @@ type Kept struct {
 func Decide(in Input) (Decision, error) {
 	state := in.Pepper.CheckRecord(in.UID, in.Record)
 	switch {
+	case in.NoSecret:
+		return decideIdentity(in, state)
 	case in.Secret.State == SecretForeign && state == SealValid:
 		return newPlan(in).prune().block(ProblemSecretForeign), nil
 	case in.Secret.State == SecretForeign:
@@ -200,6 +205,20 @@ func decideRecorded(in Input) (Decision, error) {
 		return p.promote(delivered, CauseResumed), nil
 	}
 	return p.replace()
+}
+
+// decideIdentity handles a client that authenticates without a secret of ours.
+func decideIdentity(in Input, state SealState) (Decision, error) {
+	switch state {
+	case SealValid:
+		p := newPlan(in).prune()
+		p.adoptTriggers()
+		return p.settle(), nil
+	case SealUnknownKey:
+		return decideUnchecked(in, state)
+	default:
+		return issueFirst(in)
+	}
 }
 
 // recoverFromSecret rebuilds a lost record. Earlier versions are lost with it.
@@ -251,6 +270,10 @@ func reissue(in Input, state SealState) (Decision, error) {
 	in.Record = Record{ClientID: in.Record.ClientID, LastNumber: number, Triggers: in.Record.Triggers.adopt(in.Triggers)}
 	p := newPlan(in)
 	p.d.ClaimsID = true
+	if in.NoSecret {
+		p.changed, p.d.Cause = true, CauseReissued
+		return p.settle(), nil
+	}
 	m, err := p.generate()
 	if err != nil {
 		return Decision{}, err
@@ -269,6 +292,9 @@ func issueFirst(in Input) (Decision, error) {
 		if p.record.ClientID, err = newClientID(in.Rand, in.Live); err != nil {
 			return Decision{}, err
 		}
+	}
+	if in.NoSecret {
+		return p.settle(), nil
 	}
 	p.d.Material = Material{versionOf(1, in.First.Secret), in.First.Secret}
 	if in.First.Secret == "" {

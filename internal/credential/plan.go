@@ -40,7 +40,21 @@ type plan struct {
 }
 
 func newPlan(in Input) *plan {
-	return &plan{in: in, record: in.Record, credentials: slices.Clone(in.Record.Credentials)}
+	p := &plan{in: in, record: in.Record, credentials: slices.Clone(in.Record.Credentials)}
+	p.cutOff()
+	return p
+}
+
+// cutOff notes a cut-off of tokens that has come. It is never taken back: tokens that
+// it cut off stay so.
+func (p *plan) cutOff() {
+	switch at := second(p.in.NotBefore); {
+	case p.in.NotBefore.IsZero() || !at.After(p.record.NotBefore):
+	case p.in.Now.Before(at):
+		p.wake(at)
+	default:
+		p.record.NotBefore, p.changed = at, true
+	}
 }
 
 // prune drops the versions that have ended, are retired or revoked.

@@ -34,6 +34,7 @@ type Record struct {
 	RotatedAt   time.Time // when the current version replaced another; zero: it is the first
 	CancelledAt time.Time // when a staged rotation was cancelled last
 	Triggers    Triggers  // that need no rotation any more
+	NotBefore   time.Time // tokens that were issued before are cut off; zero: none are
 	Seal        string
 }
 
@@ -64,10 +65,13 @@ func (p *Pepper) CheckRecord(uid string, r Record) SealState {
 }
 
 func (k *pepperKey) sealRecord(uid string, r Record) string {
-	fields := make([]string, 0, 8+7*len(r.Credentials))
+	fields := make([]string, 0, 8+6*len(r.Credentials))
 	fields = append(fields, uid, r.ClientID, strconv.Itoa(r.LastNumber), unix(r.RotatedAt), unix(r.CancelledAt), r.Triggers.Spec, r.Triggers.Annotation)
 	for _, c := range r.Credentials {
 		fields = append(fields, c.Version.String(), string(c.Role), c.Hash.String(), unix(c.CreatedAt), unix(c.RetireAfter), unix(c.NotAfter))
+	}
+	if !r.NotBefore.IsZero() { // one field more than any record without it has
+		fields = append(fields, unix(r.NotBefore))
 	}
 	return Hash{KeyID: k.id, Sum: mac(k.statusKey, fields...)}.String()
 }

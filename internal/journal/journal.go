@@ -26,6 +26,7 @@ func Read(s *v1alpha1.M2MClientStatus) credential.Record {
 		LastNumber:  int(s.LastVersionNumber),
 		RotatedAt:   instant(s.LastRotationTime),
 		CancelledAt: instant(s.LastCancelTime),
+		NotBefore:   instant(s.TokensNotBefore),
 		Seal:        s.Seal,
 	}
 	if t := s.ObservedTriggers; t != nil {
@@ -49,6 +50,7 @@ func Only(s *v1alpha1.M2MClientStatus) v1alpha1.M2MClientStatus {
 		LastVersionNumber: s.LastVersionNumber,
 		LastRotationTime:  s.LastRotationTime,
 		LastCancelTime:    s.LastCancelTime,
+		TokensNotBefore:   s.TokensNotBefore,
 		ObservedTriggers:  s.ObservedTriggers,
 		Credentials:       s.Credentials,
 		Seal:              s.Seal,
@@ -96,7 +98,7 @@ func parse(s *v1alpha1.CredentialStatus) (credential.Credential, error) {
 // Write puts a record into a status, and leaves alone what is the same.
 func Write(s *v1alpha1.M2MClientStatus, r credential.Record) {
 	s.ClientID, s.Seal, s.LastVersionNumber = r.ClientID, r.Seal, int64(r.LastNumber)
-	s.LastRotationTime, s.LastCancelTime = stamp(r.RotatedAt), stamp(r.CancelledAt)
+	s.LastRotationTime, s.LastCancelTime, s.TokensNotBefore = stamp(r.RotatedAt), stamp(r.CancelledAt), stamp(r.NotBefore)
 	s.ObservedTriggers = nil
 	if r.Triggers != (credential.Triggers{}) {
 		s.ObservedTriggers = &v1alpha1.RotationTriggers{Spec: r.Triggers.Spec, Annotation: r.Triggers.Annotation}

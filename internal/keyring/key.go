@@ -40,9 +40,17 @@ type Key struct {
 	Algorithm  Algorithm
 	ActiveFrom time.Time // it signs from here on, until a later key does
 	Signer     crypto.Signer
+
+	// PublishedAt is since when verifiers can have the key.
+	PublishedAt time.Time
+	// Longest is the longest lifetime of the tokens that it signed, or may sign.
+	Longest time.Duration
+	// Fixed says that ActiveFrom doesn't follow the interval: somebody asked for that
+	// date, or it has come.
+	Fixed bool
 }
 
-// Generate makes a key that signs from an instant on.
+// Generate makes a key that is published and signs from an instant on.
 func Generate(rand io.Reader, alg Algorithm, activeFrom time.Time) (Key, error) {
 	signer, err := generate(rand, alg)
 	if err != nil {
@@ -71,7 +79,7 @@ func newKey(alg Algorithm, activeFrom time.Time, signer crypto.Signer) (Key, err
 	if err := checkFits(alg, signer.Public()); err != nil {
 		return Key{}, err
 	}
-	k := Key{Algorithm: alg, ActiveFrom: activeFrom, Signer: signer}
+	k := Key{Algorithm: alg, ActiveFrom: activeFrom, PublishedAt: activeFrom, Signer: signer}
 	thumbprint, err := k.thumbprint()
 	k.ID = thumbprint
 	return k, err

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,18 +15,21 @@ var start = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 var algorithms = []Algorithm{ES256, ES384, RS256, RS384, PS256, EdDSA}
 
-func ensure(t testing.TB, r Ring, alg Algorithm, now time.Time) Ring {
+// with returns a ring with one more key, which signs from an instant on.
+func with(t testing.TB, r Ring, alg Algorithm, activeFrom time.Time) Ring {
 	t.Helper()
-	r, _, err := r.Ensure(rand.Reader, alg, now)
+	k, err := Generate(rand.Reader, alg, activeFrom)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	k.Longest = time.Hour
+	return Ring{append(r.Keys[:len(r.Keys):len(r.Keys)], k), r.Triggers}
 }
 
 func TestRingRoundTrip(t *testing.T) {
 	for _, alg := range algorithms {
-		ring := ensure(t, Ring{}, alg, start)
+		ring := with(t, Ring{Triggers: []string{"a", ""}}, alg, start)
+		ring.Keys[0].PublishedAt, ring.Keys[0].Fixed = start.Add(-time.Hour), true
 		data, err := ring.Data()
 		if err != nil {
 			t.Fatalf("%s: %v", alg, err)
@@ -35,7 +39,8 @@ func TestRingRoundTrip(t *testing.T) {
 			t.Fatalf("%s: %v", alg, err)
 		}
 		want, got := ring.Keys[0], read.Keys[0]
-		if got.ID != want.ID || got.Algorithm != alg || !got.ActiveFrom.Equal(want.ActiveFrom) {
+		if got.ID != want.ID || got.Algorithm != alg || !got.ActiveFrom.Equal(want.ActiveFrom) || !got.PublishedAt.Equal(want.PublishedAt) ||
+			got.Longest != time.Hour || !got.Fixed || !slices.Equal(read.Triggers, ring.Triggers) {
 			t.Errorf("%s: read back %v, want %v", alg, got, want)
 		}
 		if again, err := read.Data(); err != nil || !maps.EqualFunc(again, data, bytes.Equal) {
@@ -44,15 +49,32 @@ func TestRingRoundTrip(t *testing.T) {
 	}
 }
 
+// A ring that an earlier version wrote says less of its keys.
+func TestParseEarlier(t *testing.T) {
+	ring := with(t, Ring{}, ES256, start)
+	data, err := ring.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[manifestEntry] = []byte(`{"keys":[{"kid":"` + ring.Keys[0].ID + `","alg":"ES256","activeFrom":"2026-11-22T10:00:00Z"}]}`)
+	read, err := Parse(data)
+	if err != nil || !read.Keys[0].PublishedAt.Equal(start) || read.Keys[0].Longest != MaxLifetime || read.Keys[0].Fixed {
+		t.Errorf("%+v, %v", read, err)
+	}
+}
+
 func TestParseRefusesDamage(t *testing.T) {
-	ring, other := ensure(t, Ring{}, ES256, start), ensure(t, Ring{}, ES256, start)
+	ring, other := with(t, Ring{}, ES256, start), with(t, Ring{}, ES256, start)
 	entry, otherEntry := ring.Keys[0].ID+".pem", other.Keys[0].ID+".pem"
 	otherData, err := other.Data()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(map[string][]byte){
-		"empty":        func(d map[string][]byte) { clear(d) },
+		"empty": func(d map[string][]byte) { clear(d) },
+		"odd lifetime": func(d map[string][]byte) {
+			d[manifestEntry] = bytes.Replace(d[manifestEntry], []byte("1h0m0s"), []byte("999h"), 1)
+		},
 		"no keys":      func(d map[string][]byte) { d[manifestEntry] = []byte(`{"keys":[]}`) },
 		"manifest cut": func(d map[string][]byte) { d[manifestEntry] = d[manifestEntry][:20] },
 		"key gone":     func(d map[string][]byte) { delete(d, entry) },
@@ -78,8 +100,8 @@ func TestParseRefusesDamage(t *testing.T) {
 }
 
 func TestActiveFollowsDates(t *testing.T) {
-	first := ensure(t, Ring{}, ES256, start)
-	both := ensure(t, first, RS256, start.Add(time.Hour))
+	first := with(t, Ring{}, ES256, start)
+	both := with(t, first, RS256, start.Add(time.Hour))
 	for _, test := range []struct {
 		at   time.Time
 		want int
@@ -97,15 +119,12 @@ func TestActiveFollowsDates(t *testing.T) {
 	if _, ok := (Ring{}).Active(start); ok {
 		t.Error("an empty ring has an active key")
 	}
-	if _, changed, err := both.Ensure(rand.Reader, RS256, start.Add(2*time.Hour)); changed || err != nil {
-		t.Errorf("a ring that has the key changed: %v %v", changed, err)
-	}
 }
 
 func TestJWKSHoldsNothingPrivate(t *testing.T) {
 	var ring Ring
 	for i, alg := range algorithms {
-		ring = ensure(t, ring, alg, start.Add(time.Duration(i)*time.Hour))
+		ring = with(t, ring, alg, start.Add(time.Duration(i)*time.Hour))
 	}
 	encoded, err := MarshalJWKS(ring.Keys)
 	if err != nil {
@@ -129,7 +148,7 @@ func TestJWKSHoldsNothingPrivate(t *testing.T) {
 
 // A key is named by its thumbprint: 32 bytes in base64url.
 func TestThumbprint(t *testing.T) {
-	ring := ensure(t, Ring{}, EdDSA, start)
+	ring := with(t, Ring{}, EdDSA, start)
 	jwk, err := ring.Keys[0].JWK()
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +159,7 @@ func TestThumbprint(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	ring := ensure(f, Ring{}, ES256, start)
+	ring := with(f, Ring{}, ES256, start)
 	data, err := ring.Data()
 	if err != nil {
 		f.Fatal(err)

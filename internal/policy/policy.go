@@ -7,12 +7,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/claims"
+	"github.com/m2m-operator/m2m-operator/internal/jws"
 )
 
 // What holds where an issuer says nothing.
@@ -34,26 +37,64 @@ type Violation struct {
 
 // Effective is what a client holds.
 type Effective struct {
-	Active    bool
-	Scopes    []string
-	Lifetime  time.Duration
-	Audiences []string   // the complete `aud` claim
-	Violation *Violation // the first one; nil: the client is what its manifest says
+	Active   bool
+	Scopes   []string
+	Lifetime time.Duration
+	// Audiences is the complete `aud` claim; with the RFC9068 profile a request may ask
+	// for some of them.
+	Audiences []string
+	Metadata  map[string]apiextensionsv1.JSON // what of trustedMetadata counts
+	// PublicKeys check what the client signs.
+	PublicKeys jws.KeySet
+	// Ambiguous are the scopes that verifiers of the issuer's profile read differently.
+	Ambiguous  []string
+	Violations []Violation // none: the client is what its manifest says
 }
 
-// Resolve computes what a client of an issuer holds.
-func Resolve(client *v1alpha1.M2MClientSpec, issuer *v1alpha1.ClusterM2MIssuerSpec) Effective {
-	e := Effective{
-		Active:    client.State != v1alpha1.ClientInactive,
-		Scopes:    client.Scopes,
-		Audiences: Audiences(client.Token, issuer),
-	}
-	e.Lifetime, e.Violation = lifetime(client.Token, issuer.Token)
+// Resolve computes what a client of an issuer holds, within what is allowed to its
+// namespace.
+func Resolve(client *v1alpha1.M2MClientSpec, issuer *v1alpha1.ClusterM2MIssuerSpec, allowed Allowance) Effective {
+	e := Effective{Active: client.State != v1alpha1.ClientInactive}
+	var refused refusals
+	e.Scopes, refused.scopes = allowed.scopes.divide(client.Scopes)
+	e.Audiences, refused.audiences = audiences(client.Token, issuer, allowed)
+	e.Metadata, refused.metadataKeys = metadata(client.TrustedMetadata, allowed)
+	e.note(refused.violation())
+
+	var outside *Violation
+	e.Lifetime, outside = lifetime(client.Token, issuer.Token)
+	e.note(outside)
 	if size := metadataSize(client.TrustedMetadata); size > MaxMetadataBytes {
-		e.Violation = &Violation{v1alpha1.ReasonMetadataTooLarge, fmt.Sprintf(
-			"spec.trustedMetadata has %d bytes of compact JSON, more than %d, and is not used: make it smaller", size, MaxMetadataBytes)}
+		e.Metadata = nil
+		e.note(&Violation{v1alpha1.ReasonMetadataTooLarge, fmt.Sprintf(
+			"spec.trustedMetadata has %d bytes of compact JSON, more than %d, and is not used: make it smaller", size, MaxMetadataBytes)})
+	}
+	var unusable *Violation
+	e.PublicKeys, unusable = publicKeys(client.PublicKeys)
+	e.note(unusable)
+	if Profile(issuer) == v1alpha1.ProfileStytch {
+		e.Ambiguous = ambiguous(e.Scopes)
 	}
 	return e
+}
+
+// Claims puts what a client holds into its issuer's template of custom claims. The error
+// says what can't be used; there are no custom claims then.
+func (e *Effective) Claims(template *claims.Template, clientID, namespace string) (claims.Bound, error) {
+	if template == nil {
+		return claims.Bound{}, nil
+	}
+	c := claims.Client{ID: clientID, Namespace: namespace, Metadata: map[string]json.RawMessage{}}
+	for key, value := range e.Metadata {
+		c.Metadata[key] = value.Raw
+	}
+	return template.Bind(c)
+}
+
+func (e *Effective) note(v *Violation) {
+	if v != nil {
+		e.Violations = append(e.Violations, *v)
+	}
 }
 
 // IssuerName returns the name of a client's issuer.
@@ -105,27 +146,95 @@ func Profile(issuer *v1alpha1.ClusterM2MIssuerSpec) v1alpha1.TokenProfile {
 	return issuer.Token.Profile
 }
 
-// Audiences returns the complete `aud` claim of a client's tokens: its own
-// audiences, or the issuer's. The project id comes first with the Stytch profile,
-// and stands in where nothing else is named with the other.
-func Audiences(client *v1alpha1.TokenSpec, issuer *v1alpha1.ClusterM2MIssuerSpec) []string {
-	var named []v1alpha1.Audience
-	if issuer.Token != nil {
-		named = issuer.Token.Audiences
+// IssuerClaim returns the `iss` claim of an issuer's tokens.
+func IssuerClaim(issuer *v1alpha1.ClusterM2MIssuerSpec) string {
+	if issuer.Token != nil && issuer.Token.Issuer != "" {
+		return issuer.Token.Issuer
 	}
-	if client != nil && len(client.Audiences) > 0 {
-		named = client.Audiences
-	}
-	var audiences []string
-	if len(named) == 0 || Profile(issuer) == v1alpha1.ProfileStytch {
-		audiences = append(audiences, issuer.ProjectID)
-	}
-	for _, a := range named {
-		if !slices.Contains(audiences, string(a)) {
-			audiences = append(audiences, string(a))
+	return issuer.URL
+}
+
+// audiences returns the complete `aud` claim of a client's tokens, and what of it was
+// refused: its own audiences as far as they are granted, or the issuer's. The project
+// id comes first with the Stytch profile, and stands in where nothing else is named
+// with the other.
+func audiences(client *v1alpha1.TokenSpec, issuer *v1alpha1.ClusterM2MIssuerSpec, allowed Allowance) (complete, refused []string) {
+	var named []string
+	switch {
+	case client != nil && len(client.Audiences) > 0:
+		named, refused = divideAudiences(client.Audiences, allowed, issuer.ProjectID)
+	case issuer.Token != nil:
+		for _, a := range issuer.Token.Audiences {
+			named = append(named, string(a))
 		}
 	}
-	return audiences
+	if len(named) == 0 || Profile(issuer) == v1alpha1.ProfileStytch {
+		complete = append(complete, issuer.ProjectID)
+	}
+	for _, a := range named {
+		if !slices.Contains(complete, a) {
+			complete = append(complete, a)
+		}
+	}
+	return complete, refused
+}
+
+// divideAudiences tells the granted audiences from the others. The project id is
+// everybody's.
+func divideAudiences(asked []v1alpha1.Audience, allowed Allowance, projectID string) (granted, refused []string) {
+	for _, a := range asked {
+		if string(a) == projectID || allowed.audiences.match(string(a)) {
+			granted = append(granted, string(a))
+		} else {
+			refused = append(refused, string(a))
+		}
+	}
+	return granted, refused
+}
+
+// metadata returns what of a client's metadata counts, and the keys of the rest.
+func metadata(asked map[string]apiextensionsv1.JSON, allowed Allowance) (granted map[string]apiextensionsv1.JSON, refused []string) {
+	for key, value := range asked {
+		if !allowed.metadataKeys.match(key) {
+			refused = append(refused, key)
+			continue
+		}
+		if granted == nil {
+			granted = map[string]apiextensionsv1.JSON{}
+		}
+		granted[key] = value
+	}
+	slices.Sort(refused)
+	return granted, refused
+}
+
+// publicKeys reads a client's keys. One that can't be used makes all of them unusable:
+// which assertions count mustn't depend on what was meant.
+func publicKeys(set *v1alpha1.PublicKeySet) (jws.KeySet, *Violation) {
+	if set == nil {
+		return jws.KeySet{}, nil
+	}
+	encoded, err := json.Marshal(set)
+	if err != nil {
+		return jws.KeySet{}, &Violation{v1alpha1.ReasonInvalidPublicKeys, "spec.publicKeys can't be read: " + err.Error()}
+	}
+	keys, err := jws.ParsePublicKeys(encoded)
+	if err != nil {
+		return jws.KeySet{}, &Violation{v1alpha1.ReasonInvalidPublicKeys, "spec.publicKeys is not used: " + err.Error()}
+	}
+	return keys, nil
+}
+
+// ambiguous returns the scopes with a second colon: of Stytch's SDKs some divide a
+// scope at the first and some at the last.
+func ambiguous(scopes []string) []string {
+	var found []string
+	for _, s := range scopes {
+		if strings.Count(s, ":") > 1 {
+			found = append(found, s)
+		}
+	}
+	return found
 }
 
 // metadataSize is the size of trusted metadata as compact JSON. The API server
@@ -155,10 +264,14 @@ func Precedes(a, b *v1alpha1.ClusterM2MIssuer) bool {
 func Rival(issuer *v1alpha1.ClusterM2MIssuer, all []v1alpha1.ClusterM2MIssuer) *v1alpha1.ClusterM2MIssuer {
 	for i := range all {
 		other := &all[i]
-		claims := other.Spec.URL == issuer.Spec.URL || other.Spec.ProjectID == issuer.Spec.ProjectID
-		if other.Name != issuer.Name && claims && Precedes(other, issuer) {
+		if other.Name != issuer.Name && claimOne(&other.Spec, &issuer.Spec) && Precedes(other, issuer) {
 			return other
 		}
 	}
 	return nil
+}
+
+// claimOne tells whether requests or verifiers would confuse two issuers.
+func claimOne(a, b *v1alpha1.ClusterM2MIssuerSpec) bool {
+	return a.URL == b.URL || a.ProjectID == b.ProjectID || IssuerClaim(a) == IssuerClaim(b)
 }

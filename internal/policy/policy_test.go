@@ -36,10 +36,10 @@ func TestLifetime(t *testing.T) {
 		if test.asked != nil {
 			client.Token = &v1alpha1.TokenSpec{Lifetime: test.asked}
 		}
-		e := Resolve(client, &v1alpha1.ClusterM2MIssuerSpec{ProjectID: "p", Token: test.issuer})
+		e := Resolve(client, &v1alpha1.ClusterM2MIssuerSpec{ProjectID: "p", Token: test.issuer}, Allowance{})
 		reason := ""
-		if e.Violation != nil {
-			reason = e.Violation.Reason
+		if len(e.Violations) > 0 {
+			reason = e.Violations[0].Reason
 		}
 		if e.Lifetime != test.want || reason != test.reason {
 			t.Errorf("%s: %s, %q; want %s, %q", test.name, e.Lifetime, reason, test.want, test.reason)
@@ -52,19 +52,22 @@ func TestAudiences(t *testing.T) {
 		name           string
 		profile        v1alpha1.TokenProfile
 		issuer, client []v1alpha1.Audience
-		want           []string
+		want, refused  []string
 	}{
-		{"Stytch, nothing named", v1alpha1.ProfileStytch, nil, nil, []string{"p"}},
-		{"Stytch, issuer's", "", []v1alpha1.Audience{"a"}, nil, []string{"p", "a"}},
-		{"Stytch, client's", "", []v1alpha1.Audience{"a"}, []v1alpha1.Audience{"b"}, []string{"p", "b"}},
-		{"Stytch, project named", "", nil, []v1alpha1.Audience{"a", "p"}, []string{"p", "a"}},
-		{"RFC 9068, nothing named", v1alpha1.ProfileRFC9068, nil, nil, []string{"p"}},
-		{"RFC 9068, issuer's", v1alpha1.ProfileRFC9068, []v1alpha1.Audience{"a"}, nil, []string{"a"}},
-		{"RFC 9068, client's", v1alpha1.ProfileRFC9068, []v1alpha1.Audience{"a"}, []v1alpha1.Audience{"b", "c"}, []string{"b", "c"}},
+		{"Stytch, nothing named", v1alpha1.ProfileStytch, nil, nil, []string{"p"}, nil},
+		{"Stytch, issuer's", "", []v1alpha1.Audience{"x"}, nil, []string{"p", "x"}, nil},
+		{"Stytch, client's", "", []v1alpha1.Audience{"a"}, []v1alpha1.Audience{"b"}, []string{"p", "b"}, nil},
+		{"Stytch, project named", "", nil, []v1alpha1.Audience{"a", "p"}, []string{"p", "a"}, nil},
+		{"Stytch, some refused", "", nil, []v1alpha1.Audience{"x", "abc", "xa"}, []string{"p", "abc"}, []string{"x", "xa"}},
+		{"RFC 9068, nothing named", v1alpha1.ProfileRFC9068, nil, nil, []string{"p"}, nil},
+		{"RFC 9068, issuer's", v1alpha1.ProfileRFC9068, []v1alpha1.Audience{"a"}, nil, []string{"a"}, nil},
+		{"RFC 9068, client's", v1alpha1.ProfileRFC9068, []v1alpha1.Audience{"a"}, []v1alpha1.Audience{"b", "c"}, []string{"b", "c"}, nil},
+		{"RFC 9068, all refused", v1alpha1.ProfileRFC9068, []v1alpha1.Audience{"a"}, []v1alpha1.Audience{"x"}, []string{"p"}, []string{"x"}},
 	} {
 		issuer := &v1alpha1.ClusterM2MIssuerSpec{ProjectID: "p", Token: &v1alpha1.IssuerTokenSpec{Profile: test.profile, Audiences: test.issuer}}
-		if got := Audiences(&v1alpha1.TokenSpec{Audiences: test.client}, issuer); !slices.Equal(got, test.want) {
-			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		got, refused := audiences(&v1alpha1.TokenSpec{Audiences: test.client}, issuer, Allowance{audiences: patterns{"b", "c", "a*"}})
+		if !slices.Equal(got, test.want) || !slices.Equal(refused, test.refused) {
+			t.Errorf("%s: %q without %q, want %q without %q", test.name, got, refused, test.want, test.refused)
 		}
 	}
 }
@@ -94,9 +97,9 @@ func TestMetadataLimit(t *testing.T) {
 	for size, tooLarge := range map[int]bool{MaxMetadataBytes: false, MaxMetadataBytes + 1: true} {
 		value := `"` + strings.Repeat("x", size-len(`{"k":""}`)) + `"`
 		client := &v1alpha1.M2MClientSpec{TrustedMetadata: map[string]apiextensionsv1.JSON{"k": {Raw: []byte(value)}}}
-		e := Resolve(client, &v1alpha1.ClusterM2MIssuerSpec{ProjectID: "p"})
-		if (e.Violation != nil) != tooLarge {
-			t.Errorf("%d bytes: %+v", size, e.Violation)
+		e := Resolve(client, &v1alpha1.ClusterM2MIssuerSpec{ProjectID: "p"}, Allowance{metadataKeys: patterns{"*"}})
+		if (len(e.Violations) > 0) != tooLarge || (e.Metadata == nil) != tooLarge {
+			t.Errorf("%d bytes: %+v", size, e.Violations)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,10 +76,4 @@ func orElse(d *metav1.Duration, fallback time.Duration) time.Duration {
 		return fallback
 	}
 	return d.Duration
-}
-
-// MayChooseID tells whether an issuer lets the clients of a namespace choose their ids.
-func MayChooseID(issuer *v1alpha1.ClusterM2MIssuerSpec, namespace string) bool {
-	chosen := issuer.ChosenClientIDs
-	return chosen != nil && (slices.Contains(chosen.Namespaces, "*") || slices.Contains(chosen.Namespaces, namespace))
 }

@@ -2,17 +2,24 @@ package registry
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/claims"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
@@ -21,24 +28,33 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/usage"
 )
 
-// Index holds what is known of clients, issuers and keys. Watches change it, one
-// event at a time; token requests look things up meanwhile. An event about a client
-// costs the same however many there are; one about an issuer or the pepper visits
-// all clients, and is rare.
+// Index holds what is known of clients, issuers, keys, namespaces and ServiceAccounts.
+// Watches change it, one event at a time; token requests look things up meanwhile. An
+// event about a client costs the same however many there are; one about an issuer, a
+// namespace's labels or the pepper visits all clients, and is rare.
 type Index struct {
 	log *slog.Logger
 
 	issuers atomic.Pointer[token.Issuers]
 	pepper  atomic.Pointer[credential.Pepper]
 
-	// lookup guards clients, and is held for a single access to a map.
-	lookup  sync.RWMutex
-	clients map[string]map[string]served // by issuer and client id
+	// lookup guards what follows, and is held for a single access to a map.
+	lookup    sync.RWMutex
+	clients   map[string]map[string]served // by issuer and client id
+	accounts  map[token.Account]types.UID
+	workloads map[workload][]*token.Client
 
 	// events guards what follows: what the watches said last.
-	events  sync.Mutex
-	objects map[types.UID]object
-	issuing map[string]*issuing
+	events     sync.Mutex
+	objects    map[types.UID]object
+	issuing    map[string]*issuing
+	namespaces map[string]map[string]string // labels by name; nil: they aren't known yet
+}
+
+// workload is a ServiceAccount at an issuer.
+type workload struct {
+	issuer  string
+	account token.Account
 }
 
 // served is a client that can be looked up.
@@ -51,17 +67,20 @@ type served struct {
 // visits each pointer at every round: so what isn't needed for a token, but would be
 // to prepare the client anew, is kept as text.
 type object struct {
-	resource []byte        // a resource, as JSON
-	issuer   string        // where client is indexed
-	client   *token.Client // nil: it isn't served
+	resource  []byte        // a resource, as JSON
+	namespace string        // of the resource
+	issuer    string        // where client is indexed
+	client    *token.Client // nil: it isn't served
+	accounts  []string      // ServiceAccounts that authenticate as the client
 }
 
 // resource is what a client's resource says, as far as tokens go, and where it is.
 type resource struct {
 	place
-	UID    types.UID
-	Spec   v1alpha1.M2MClientSpec
-	Status v1alpha1.M2MClientStatus
+	UID     types.UID
+	Created metav1.Time
+	Spec    v1alpha1.M2MClientSpec
+	Status  v1alpha1.M2MClientStatus
 }
 
 // place is where a client's resource is.
@@ -71,16 +90,19 @@ type place struct{ Namespace, Name string }
 type issuing struct {
 	resource *v1alpha1.ClusterM2MIssuer
 	keys     keyring.Ring
-	token    *token.Issuer // nil while there is no resource
+	token    *token.Issuer    // nil while there is no resource
+	claims   *claims.Template // nil: none, or one that can't be used
 }
 
 // NewIndex returns an empty index, which authenticates nobody.
 func NewIndex(log *slog.Logger) *Index {
 	x := &Index{
-		log:     log,
-		clients: map[string]map[string]served{},
-		objects: map[types.UID]object{},
-		issuing: map[string]*issuing{},
+		log:       log,
+		clients:   map[string]map[string]served{},
+		accounts:  map[token.Account]types.UID{},
+		workloads: map[workload][]*token.Client{},
+		objects:   map[types.UID]object{},
+		issuing:   map[string]*issuing{},
 	}
 	x.issuers.Store(token.NewIssuers())
 	return x
@@ -102,6 +124,20 @@ func (x *Index) Client(issuer *token.Issuer, clientID string) (*token.Client, bo
 	defer x.lookup.RUnlock()
 	s, ok := x.clients[issuer.Name][clientID]
 	return s.client, ok
+}
+
+// ClientsOf returns the issuer's clients that a ServiceAccount authenticates as.
+func (x *Index) ClientsOf(issuer *token.Issuer, account token.Account) []*token.Client {
+	x.lookup.RLock()
+	defer x.lookup.RUnlock()
+	return x.workloads[workload{issuer.Name, account}]
+}
+
+// AccountUID returns the UID of a ServiceAccount that exists; empty: none does.
+func (x *Index) AccountUID(account token.Account) string {
+	x.lookup.RLock()
+	defer x.lookup.RUnlock()
+	return string(x.accounts[account])
 }
 
 // standing tells what is known of a client whose secrets were used; ref is the UID
@@ -126,6 +162,18 @@ func (x *Index) place(uid types.UID) (p place, ok bool) {
 	encoded := x.objects[uid].resource
 	x.events.Unlock()
 	return p, json.Unmarshal(encoded, &p) == nil
+}
+
+// locate finds the resource of a client that is served.
+func (x *Index) locate(issuer, clientID string) (types.UID, place, bool) {
+	x.lookup.RLock()
+	s, ok := x.clients[issuer][clientID]
+	x.lookup.RUnlock()
+	if !ok {
+		return "", place{}, false
+	}
+	at, ok := x.place(s.uid)
+	return s.uid, at, ok
 }
 
 // Pepper returns the keys of the clients' hashes; nil: there are none.
@@ -159,7 +207,7 @@ func (x *Index) Clients() int {
 
 // SetClient takes a client as it is now.
 func (x *Index) SetClient(c *v1alpha1.M2MClient) {
-	r := resource{place{c.Namespace, c.Name}, c.UID, c.Spec, c.Status}
+	r := resource{place{c.Namespace, c.Name}, c.UID, c.CreationTimestamp, c.Spec, c.Status}
 	encoded, err := json.Marshal(r)
 	if err == nil {
 		x.events.Lock()
@@ -193,69 +241,184 @@ func (x *Index) KeepClients(listed map[types.UID]bool) {
 	}
 }
 
-func (x *Index) remove(uid types.UID) {
-	x.unindex(x.objects[uid])
-	delete(x.objects, uid)
-}
-
 // index puts a client where token requests find it, if its record can be believed.
 func (x *Index) index(r *resource, encoded []byte) error {
 	issuer := policy.IssuerName(&r.Spec)
 	client, err := x.client(r, issuer)
-	was := x.objects[r.UID]
-	if was.client != nil && (client == nil || was.issuer != issuer || was.client.ID() != client.ID()) {
-		x.unindex(was)
-	}
-	x.objects[r.UID] = object{encoded, unique.Make(issuer).Value(), client}
-	if client == nil {
-		return err
+	o := object{resource: encoded, namespace: unique.Make(r.Namespace).Value(), issuer: unique.Make(issuer).Value(), client: client}
+	if client != nil {
+		for _, w := range r.Spec.WorkloadIdentities {
+			o.accounts = append(o.accounts, w.ServiceAccountName)
+		}
 	}
 	x.lookup.Lock()
-	defer x.lookup.Unlock()
-	if x.clients[issuer] == nil {
-		x.clients[issuer] = map[string]served{}
-	}
 	uid := r.UID
-	if before := x.clients[issuer][client.ID()]; before.uid == uid {
-		uid = before.uid // and not another copy
+	if client != nil && x.clients[issuer][client.ID()].uid == uid {
+		uid = x.clients[issuer][client.ID()].uid // and not another copy
 	}
-	delete(x.clients[issuer], client.ID()) // the key shares its memory with the client
-	x.clients[issuer][client.ID()] = served{client, uid}
-	return nil
+	x.hide(uid, x.objects[uid])
+	x.show(uid, o)
+	x.lookup.Unlock()
+	x.objects[r.UID] = o
+	return err
 }
 
-func (x *Index) unindex(o object) {
+func (x *Index) remove(uid types.UID) {
+	x.lookup.Lock()
+	x.hide(uid, x.objects[uid])
+	x.lookup.Unlock()
+	delete(x.objects, uid)
+}
+
+// show and hide are one step for requests where one follows the other: a client that
+// changes is never missing.
+func (x *Index) show(uid types.UID, o object) {
 	if o.client == nil {
 		return
 	}
-	x.lookup.Lock()
-	defer x.lookup.Unlock()
+	if x.clients[o.issuer] == nil {
+		x.clients[o.issuer] = map[string]served{}
+	}
+	// The key shares its memory with the client.
 	delete(x.clients[o.issuer], o.client.ID())
+	x.clients[o.issuer][o.client.ID()] = served{o.client, uid}
+	for _, at := range o.workloads() {
+		x.workloads[at] = append(slices.Clip(x.workloads[at]), o.client) // requests may be reading it
+	}
+}
+
+func (x *Index) hide(uid types.UID, o object) {
+	if o.client == nil {
+		return
+	}
+	if x.clients[o.issuer][o.client.ID()].uid == uid {
+		delete(x.clients[o.issuer], o.client.ID())
+	}
+	for _, at := range o.workloads() {
+		others := slices.DeleteFunc(slices.Clone(x.workloads[at]), func(c *token.Client) bool { return c == o.client })
+		if len(others) == 0 {
+			delete(x.workloads, at)
+		} else {
+			x.workloads[at] = others
+		}
+	}
+}
+
+// workloads are where requests of ServiceAccounts find the client.
+func (o *object) workloads() []workload {
+	var all []workload
+	for _, name := range o.accounts {
+		all = append(all, workload{o.issuer, token.Account{Namespace: o.namespace, Name: name}})
+	}
+	return all
 }
 
 // client prepares what token requests need. No client and no error: the controller
 // hasn't come to it, or its issuer isn't there.
 func (x *Index) client(r *resource, issuer string) (*token.Client, error) {
 	pepper, issuing := x.pepper.Load(), x.issuing[issuer]
-	if pepper == nil || issuing == nil || issuing.resource == nil || r.Status.Seal == "" {
+	if pepper == nil || issuing == nil || issuing.resource == nil || x.namespaces == nil || r.Status.Seal == "" {
 		return nil, nil
 	}
 	record := journal.Read(&r.Status)
 	if pepper.CheckRecord(string(r.UID), record) != credential.SealValid {
 		return nil, errors.New("the seal of its status doesn't hold, so somebody else wrote it: the controller puts it right")
 	}
-	effective := policy.Resolve(&r.Spec, &issuing.resource.Spec)
+	spec := &issuing.resource.Spec
+	effective := policy.Resolve(&r.Spec, spec, policy.Allow(spec, policy.Namespace{Name: r.Namespace, Labels: x.namespaces[r.Namespace]}))
 	config := token.ClientConfig{
-		ID:        record.ClientID,
-		Active:    effective.Active,
-		Scopes:    effective.Scopes,
-		Lifetime:  effective.Lifetime,
-		Audiences: effective.Audiences,
+		ID:         record.ClientID,
+		Active:     effective.Active,
+		Scopes:     effective.Scopes,
+		Lifetime:   effective.Lifetime,
+		Audiences:  effective.Audiences,
+		PublicKeys: effective.PublicKeys,
+		NotBefore:  notBefore(r, record.NotBefore),
+		Revoked:    revoked(&r.Status),
 	}
+	// What is too large is left out, and the client's conditions say so.
+	config.Claims, _ = effective.Claims(issuing.claims, record.ClientID, r.Namespace)
 	for _, c := range record.Credentials {
 		config.Credentials = append(config.Credentials, token.Credential{Version: c.Version.String(), Hash: c.Hash, NotAfter: c.NotAfter})
 	}
 	return token.NewClient(config)
+}
+
+// remade is how soon after a client was made tokens count as its own: clocks differ.
+// Only a chosen id is ever used again by another client.
+const remade = time.Minute
+
+// notBefore is when tokens must have been issued to be the client's and active.
+func notBefore(r *resource, recorded time.Time) time.Time {
+	since := r.Created.Add(-remade)
+	if recorded.After(since) {
+		since = recorded
+	}
+	if t := r.Spec.Token; t != nil && t.NotBefore != nil && t.NotBefore.After(since) {
+		since = t.NotBefore.Time
+	}
+	return since
+}
+
+// revoked are the digests of a client's revoked tokens.
+func revoked(s *v1alpha1.M2MClientStatus) [][sha256.Size]byte {
+	var digests [][sha256.Size]byte
+	for i := range s.RevokedTokens {
+		if digest, err := base64.RawURLEncoding.DecodeString(s.RevokedTokens[i].Digest); err == nil && len(digest) == sha256.Size {
+			digests = append(digests, [sha256.Size]byte(digest))
+		}
+	}
+	return digests
+}
+
+// SetNamespace takes the labels of a namespace, which grants go by.
+func (x *Index) SetNamespace(name string, labels map[string]string) {
+	x.events.Lock()
+	defer x.events.Unlock()
+	if was, known := x.namespaces[name]; known && maps.Equal(was, labels) {
+		return
+	}
+	x.namespaces[name] = labels
+	x.reindex(func(o *object) bool { return o.namespace == name })
+}
+
+// RemoveNamespace forgets a namespace. Its clients go by themselves.
+func (x *Index) RemoveNamespace(name string) {
+	x.events.Lock()
+	defer x.events.Unlock()
+	delete(x.namespaces, name)
+}
+
+// SetNamespaces takes all namespaces at once: their labels by name.
+func (x *Index) SetNamespaces(labels map[string]map[string]string) {
+	x.events.Lock()
+	defer x.events.Unlock()
+	was := x.namespaces
+	x.namespaces = labels
+	x.reindex(func(o *object) bool { return was == nil || !maps.Equal(was[o.namespace], labels[o.namespace]) })
+}
+
+// SetAccount takes a ServiceAccount as it is now.
+func (x *Index) SetAccount(account token.Account, uid types.UID) {
+	x.lookup.Lock()
+	defer x.lookup.Unlock()
+	x.accounts[account] = uid
+}
+
+// RemoveAccount forgets a ServiceAccount, unless another has its name already.
+func (x *Index) RemoveAccount(account token.Account, uid types.UID) {
+	x.lookup.Lock()
+	defer x.lookup.Unlock()
+	if x.accounts[account] == uid {
+		delete(x.accounts, account)
+	}
+}
+
+// KeepAccounts forgets all ServiceAccounts but those of a new list.
+func (x *Index) KeepAccounts(listed map[types.UID]bool) {
+	x.lookup.Lock()
+	defer x.lookup.Unlock()
+	maps.DeleteFunc(x.accounts, func(_ token.Account, uid types.UID) bool { return !listed[uid] })
 }
 
 // SetPepper takes the Secret that holds the pepper; nil: it is gone.
@@ -270,7 +433,7 @@ func (x *Index) SetPepper(secret *corev1.Secret) {
 	x.events.Lock()
 	defer x.events.Unlock()
 	x.pepper.Store(pepper)
-	x.reindex(func(string) bool { return true })
+	x.reindex(func(*object) bool { return true })
 }
 
 // SetIssuer takes an issuer as it is now.
@@ -302,7 +465,7 @@ func (x *Index) RemoveIssuer(name string) {
 // tokens that shapes. Keys shape no client.
 func (x *Index) reshape(name string) {
 	x.reissue(name)
-	x.reindex(func(issuer string) bool { return issuer == name })
+	x.reindex(func(o *object) bool { return o.issuer == name })
 }
 
 // SetKeys takes the Secret that holds an issuer's signing keys; nil: it is gone.
@@ -330,7 +493,7 @@ func (x *Index) known(issuer string) *issuing {
 // reissue prepares an issuer anew.
 func (x *Index) reissue(name string) {
 	i := x.issuing[name]
-	i.token = nil
+	i.token, i.claims = nil, nil
 	if i.resource != nil {
 		i.token = x.newIssuer(i)
 	}
@@ -347,17 +510,27 @@ func (x *Index) newIssuer(i *issuing) *token.Issuer {
 	config := token.IssuerConfig{
 		Name:      i.resource.Name,
 		URL:       spec.URL,
+		Claim:     policy.IssuerClaim(spec),
 		ProjectID: spec.ProjectID,
 		Live:      spec.Environment != v1alpha1.EnvironmentTest,
 		Profile:   token.Profile(policy.Profile(spec)),
 		Keys:      i.keys,
 	}
-	issuer, err := token.NewIssuer(rand.Reader, config)
+	if spec.Signing != nil {
+		config.Keys = config.Keys.Without(spec.Signing.Revoke)
+	}
+	var err error
+	if spec.Token != nil && spec.Token.CustomClaims != "" {
+		i.claims, err = claims.Parse(spec.Token.CustomClaims)
+	}
 	if err == nil {
-		return issuer
+		var issuer *token.Issuer
+		if issuer, err = token.NewIssuer(rand.Reader, config); err == nil {
+			return issuer
+		}
 	}
 	x.log.Warn("An issuer signs no tokens for now", "issuer", config.Name, "reason", err.Error())
-	issuer, err = token.NewUnavailableIssuer(config)
+	issuer, err := token.NewUnavailableIssuer(config)
 	if err != nil {
 		return nil // the error was logged: it is the same
 	}
@@ -382,11 +555,11 @@ func (x *Index) publish() {
 	x.issuers.Store(token.NewIssuers(shown...))
 }
 
-// reindex prepares anew the clients of some issuers.
-func (x *Index) reindex(of func(issuer string) bool) {
+// reindex prepares anew some clients.
+func (x *Index) reindex(concerned func(*object) bool) {
 	refused := 0
 	for uid, o := range x.objects {
-		if !of(o.issuer) {
+		if !concerned(&o) {
 			continue
 		}
 		var r resource

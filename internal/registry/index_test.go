@@ -32,17 +32,19 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, _, err := keyring.Ring{}.Ensure(rand.Reader, keyring.ES256, time.Now())
+	key, err := keyring.Generate(rand.Reader, keyring.ES256, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := ring.Data()
+	keys, err := keyring.Ring{Keys: []keyring.Key{key}}.Data()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &world{pepper, keys, &v1alpha1.ClusterM2MIssuer{
 		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultIssuer, UID: "issuer", Generation: 1},
-		Spec:       v1alpha1.ClusterM2MIssuerSpec{URL: "https://auth.example.com", ProjectID: "project"},
+		Spec: v1alpha1.ClusterM2MIssuerSpec{URL: "https://auth.example.com", ProjectID: "project", Grants: []v1alpha1.Grant{{
+			Namespaces: v1alpha1.NamespaceSelection{Names: []string{"default"}}, Scopes: []string{"*"}, Audiences: []v1alpha1.Audience{"*"}, MetadataKeys: []string{"*"},
+		}}},
 	}}
 }
 
@@ -72,6 +74,7 @@ func newTestIndex() *Index { return NewIndex(slog.New(slog.DiscardHandler)) }
 
 // load gives an index all that there is.
 func (w *world) load(x *Index, clients ...*v1alpha1.M2MClient) {
+	x.SetNamespaces(map[string]map[string]string{"default": nil})
 	x.SetPepper(w.pepperSecret())
 	x.SetKeys(w.issuer.Name, w.keysSecret())
 	x.SetIssuer(w.issuer)
@@ -86,7 +89,7 @@ func authenticates(x *Index, clientID string) error {
 	if !ok {
 		return fmt.Errorf("no issuer")
 	}
-	_, err := token.NewAuthority(x, rand.Reader).Authorize(time.Now(), issuer, &token.Request{
+	_, err := token.NewAuthority(NewDirectory(x, nil, nil, 0), rand.Reader).Authorize(time.Now(), issuer, &token.Request{
 		GrantType: "client_credentials", ClientID: clientID, ClientSecret: testSecret,
 	})
 	return err
@@ -99,6 +102,7 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := newTestIndex()
 		events := map[string]func(){
+			"spaces": func() { x.SetNamespaces(map[string]map[string]string{"default": nil}) },
 			"pepper": func() { x.SetPepper(w.pepperSecret()) },
 			"keys":   func() { x.SetKeys(w.issuer.Name, w.keysSecret()) },
 			"issuer": func() { x.SetIssuer(w.issuer) },
@@ -110,7 +114,7 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 		}
 		has := map[string]bool{}
 		undoes := map[string]string{"lose": "pepper", "unkey": "keys", "gone": "issuer", "delete": "client"}
-		names := []string{"pepper", "keys", "issuer", "client", "lose", "unkey", "gone", "delete"}
+		names := []string{"spaces", "pepper", "keys", "issuer", "client", "lose", "unkey", "gone", "delete"}
 		for _, event := range rapid.SliceOf(rapid.SampledFrom(names)).Draw(t, "events") {
 			events[event]()
 			if undone, ok := undoes[event]; ok {
@@ -123,7 +127,7 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 		if known != has["issuer"] {
 			t.Fatalf("with %v: issuer known %v", has, known)
 		}
-		want := has["pepper"] && has["keys"] && has["issuer"] && has["client"]
+		want := has["spaces"] && has["pepper"] && has["keys"] && has["issuer"] && has["client"]
 		if err := authenticates(x, c.Status.ClientID); (err == nil) != want {
 			t.Fatalf("with %v: %v", has, err)
 		}

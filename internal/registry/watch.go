@@ -1,5 +1,5 @@
-// Package registry feeds the token servers: it watches clients, issuers and keys,
-// and keeps what a token request needs in an index.
+// Package registry feeds the token servers: it watches clients, issuers, keys,
+// namespaces and ServiceAccounts, and keeps what a request needs in an index.
 package registry
 
 import (
@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,16 +20,20 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
+	"github.com/m2m-operator/m2m-operator/internal/token"
 )
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients;clusterm2missuers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=namespaces;serviceaccounts,verbs=list;watch
 // +kubebuilder:rbac:groups="",namespace=m2m-system,resources=secrets,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=m2m-system,resources=leases,verbs=create;patch;delete
 
@@ -41,8 +46,8 @@ type Watches struct {
 	clients    *sink
 }
 
-// NewWatches prepares the watches of all clients, all issuers and the Secrets of
-// the operator's namespace.
+// NewWatches prepares the watches of all clients, issuers, namespaces and
+// ServiceAccounts, and of the Secrets of the operator's namespace.
 func NewWatches(config *rest.Config, namespace string, index *Index) (*Watches, error) {
 	own, err := restClient(config, v1alpha1.SchemeGroupVersion, "/apis", v1alpha1.AddToScheme)
 	if err != nil {
@@ -52,12 +57,44 @@ func NewWatches(config *rest.Config, namespace string, index *Index) (*Watches, 
 	if err != nil {
 		return nil, err
 	}
+	objects, err := metadata.NewForConfig(unlimited(config))
+	if err != nil {
+		return nil, fmt.Errorf("preparing to talk to the API server about metadata: %w", err)
+	}
 	w := &Watches{index: index}
 	// Keys come first: what is seen before them has to be looked at twice.
-	w.watch(core, "secrets", namespace, &corev1.Secret{}, secretsInto(index))
-	w.watch(own, "clusterm2missuers", metav1.NamespaceAll, &v1alpha1.ClusterM2MIssuer{}, issuersInto(index))
-	w.clients = w.watch(own, "m2mclients", metav1.NamespaceAll, &v1alpha1.M2MClient{}, &clients{index})
+	w.watch("secrets", cache.NewListWatchFromClient(core, "secrets", namespace, fields.Everything()), &corev1.Secret{}, secretsInto(index))
+	w.watch("clusterm2missuers", everywhere(own, "clusterm2missuers"), &v1alpha1.ClusterM2MIssuer{}, issuersInto(index))
+	w.watch("namespaces", metadataOf(objects, "namespaces"), &metav1.PartialObjectMetadata{}, &namespaces{index: index})
+	w.clients = w.watch("m2mclients", everywhere(own, "m2mclients"), &v1alpha1.M2MClient{}, &clients{index})
+	w.watch("serviceaccounts", metadataOf(objects, "serviceaccounts"), &metav1.PartialObjectMetadata{}, &accounts{index})
 	return w, nil
+}
+
+func everywhere(client rest.Interface, resource string) *cache.ListWatch {
+	return cache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, fields.Everything())
+}
+
+// metadataOf lists and watches a resource of the core group, of which only the metadata
+// is of interest.
+func metadataOf(client metadata.Interface, resource string) *cache.ListWatch {
+	objects := client.Resource(corev1.SchemeGroupVersion.WithResource(resource))
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return objects.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return objects.Watch(ctx, o)
+		},
+	}
+}
+
+// unlimited is a configuration without a limit of its own: a few watches, and writers
+// that pace themselves.
+func unlimited(config *rest.Config) *rest.Config {
+	c := rest.CopyConfig(config)
+	c.QPS = -1
+	return c
 }
 
 func restClient(config *rest.Config, gv schema.GroupVersion, path string, add func(*runtime.Scheme) error) (rest.Interface, error) {
@@ -66,10 +103,9 @@ func restClient(config *rest.Config, gv schema.GroupVersion, path string, add fu
 		return nil, err
 	}
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	c := rest.CopyConfig(config)
+	c := unlimited(config)
 	c.GroupVersion, c.APIPath = &gv, path
 	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	c.QPS = -1 // three watches, and a reporter that paces itself
 	client, err := rest.RESTClientFor(c)
 	if err != nil {
 		return nil, fmt.Errorf("preparing to talk to the API server about %s: %w", gv, err)
@@ -77,10 +113,9 @@ func restClient(config *rest.Config, gv schema.GroupVersion, path string, add fu
 	return client, nil
 }
 
-func (w *Watches) watch(client rest.Interface, resource, namespace string, kind runtime.Object, to receiver) *sink {
+func (w *Watches) watch(resource string, lw *cache.ListWatch, kind runtime.Object, to receiver) *sink {
 	s := &sink{resource: resource, to: to}
-	lw := cache.NewListWatchFromClient(client, resource, namespace, fields.Everything())
-	reflector := cache.NewReflectorWithOptions(lw, kind, s, cache.ReflectorOptions{Name: "m2m-operator-" + resource})
+	reflector := cache.NewReflectorWithOptions(&minded{lw, s}, kind, s, cache.ReflectorOptions{Name: "m2m-operator-" + resource})
 	w.sinks, w.reflectors = append(w.sinks, s), append(w.reflectors, reflector)
 	return s
 }
@@ -108,6 +143,52 @@ func (w *Watches) Ready() error {
 	return w.index.Ready()
 }
 
+// silent is how long a watch may bring nothing: the API server sends a bookmark about
+// once a minute.
+const silent = 150 * time.Second
+
+// Freshness tells how far what the watches brought can be relied on: answers are stale
+// while one of them is broken, and expired when one has been for longer than a bound.
+func (w *Watches) Freshness(now time.Time, bound time.Duration) token.Freshness {
+	freshness := token.Fresh
+	for _, s := range w.sinks {
+		switch age := s.age(now); {
+		case age > max(bound, silent):
+			return token.Expired
+		case s.broken(now):
+			freshness = token.Stale
+		}
+	}
+	return freshness
+}
+
+// ageMetric says how stale a watch is.
+var ageMetric = prometheus.NewDesc("m2m_watch_age_seconds",
+	"Time since the watch of a resource last brought something; the API server sends something about once a minute.", []string{"resource"}, nil)
+
+// cutMetric says whether a watch is known to be broken.
+var cutMetric = prometheus.NewDesc("m2m_watch_broken",
+	"1 while the watch of a resource is broken.", []string{"resource"}, nil)
+
+// Describe implements [prometheus.Collector].
+func (w *Watches) Describe(to chan<- *prometheus.Desc) {
+	to <- ageMetric
+	to <- cutMetric
+}
+
+// Collect implements [prometheus.Collector].
+func (w *Watches) Collect(to chan<- prometheus.Metric) {
+	now := time.Now()
+	for _, s := range w.sinks {
+		cut := 0.0
+		if s.broken(now) {
+			cut = 1
+		}
+		to <- prometheus.MustNewConstMetric(ageMetric, prometheus.GaugeValue, s.age(now).Seconds(), s.resource)
+		to <- prometheus.MustNewConstMetric(cutMetric, prometheus.GaugeValue, cut, s.resource)
+	}
+}
+
 // Heard returns when the watch of clients last brought something: an event, or the
 // bookmark that comes about once a minute; zero: nothing yet.
 func (w *Watches) Heard() time.Time {
@@ -130,7 +211,36 @@ type sink struct {
 	resource string
 	to       receiver
 	synced   atomic.Bool
+	cut      atomic.Bool  // the API server couldn't be reached when last tried
 	heard    atomic.Int64 // Unix time in nanoseconds
+}
+
+// age is how long nothing was heard; before the first list it counts from the epoch.
+func (s *sink) age(now time.Time) time.Duration {
+	return max(0, now.Sub(time.Unix(0, s.heard.Load())))
+}
+
+func (s *sink) broken(now time.Time) bool { return s.cut.Load() || s.age(now) > silent }
+
+// minded is a ListWatch that notes whether the API server answers: a reflector tries
+// again by itself, and says nothing of it.
+type minded struct {
+	*cache.ListWatch
+	sink *sink
+}
+
+// ListWithContext implements cache.ListerWithContext.
+func (m *minded) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	list, err := m.ListWatch.ListWithContext(ctx, o)
+	m.sink.cut.Store(err != nil)
+	return list, err
+}
+
+// WatchWithContext implements cache.WatcherWithContext.
+func (m *minded) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	w, err := m.ListWatch.WatchWithContext(ctx, o)
+	m.sink.cut.Store(err != nil)
+	return w, err
 }
 
 // Add implements cache.ReflectorStore.
@@ -145,6 +255,9 @@ func (s *sink) Delete(o any) error { return s.with(o, s.to.remove) }
 // Replace implements cache.ReflectorStore: a list, at the start and after a watch
 // was lost for too long.
 func (s *sink) Replace(list []any, _ string) error {
+	if b, ok := s.to.(interface{ begin() }); ok {
+		b.begin()
+	}
 	listed := make(map[types.UID]bool, len(list))
 	for _, o := range list {
 		if err := s.with(o, func(o metav1.Object) { listed[o.GetUID()] = true; s.to.set(o) }); err != nil {
@@ -152,6 +265,7 @@ func (s *sink) Replace(list []any, _ string) error {
 		}
 	}
 	s.to.keep(listed)
+	s.heard.Store(time.Now().UnixNano())
 	s.synced.Store(true)
 	return nil
 }
@@ -197,8 +311,53 @@ func (s *clients) strip(o metav1.Object) {
 	c := o.(*v1alpha1.M2MClient)
 	c.ManagedFields, c.Annotations, c.Labels = nil, nil, nil
 	c.Spec.DisplayName, c.Spec.Description, c.Spec.ClientID = "", "", ""
-	c.Spec.Secret, c.Spec.Rotation, c.Spec.TrustedMetadata = nil, nil, nil
+	c.Spec.Secret, c.Spec.Rotation = nil, nil
+	revoked := c.Status.RevokedTokens
 	c.Status = journal.Only(&c.Status)
+	c.Status.RevokedTokens = revoked
+}
+
+// namespaces hands the labels of namespaces to the index: those of the first list, and
+// of each later one, all at once.
+type namespaces struct {
+	index  *Index
+	listed map[string]map[string]string // nil: not in the middle of a list
+}
+
+func (s *namespaces) begin() { s.listed = map[string]map[string]string{} }
+
+func (s *namespaces) set(o metav1.Object) {
+	if s.listed != nil {
+		s.listed[o.GetName()] = o.GetLabels()
+		return
+	}
+	s.index.SetNamespace(o.GetName(), o.GetLabels())
+}
+
+func (s *namespaces) remove(o metav1.Object) { s.index.RemoveNamespace(o.GetName()) }
+
+func (s *namespaces) keep(map[types.UID]bool) {
+	s.index.SetNamespaces(s.listed)
+	s.listed = nil
+}
+
+func (s *namespaces) strip(o metav1.Object) { o.SetManagedFields(nil); o.SetAnnotations(nil) }
+
+// accounts hands the UIDs of ServiceAccounts to the index.
+type accounts struct{ index *Index }
+
+func (s *accounts) set(o metav1.Object)            { s.index.SetAccount(accountOf(o), o.GetUID()) }
+func (s *accounts) remove(o metav1.Object)         { s.index.RemoveAccount(accountOf(o), o.GetUID()) }
+func (s *accounts) keep(listed map[types.UID]bool) { s.index.KeepAccounts(listed) }
+
+func (s *accounts) strip(o metav1.Object) {
+	o.SetManagedFields(nil)
+	o.SetAnnotations(nil)
+	o.SetLabels(nil)
+}
+
+func accountOf(o metav1.Object) token.Account {
+	return token.Account{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
 // named hands objects of a kind of which there are few to the index by their names.

@@ -6,7 +6,9 @@ import (
 	"io"
 	"time"
 
+	"github.com/m2m-operator/m2m-operator/internal/assertion"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
+	"github.com/m2m-operator/m2m-operator/internal/jws"
 )
 
 // clientCredentials is the one grant type (RFC 6749 section 4.4).
@@ -17,43 +19,105 @@ const clientCredentials = "client_credentials"
 type Directory interface {
 	// Client finds an issuer's client.
 	Client(issuer *Issuer, clientID string) (*Client, bool)
+	// ClientsOf returns the issuer's clients that a ServiceAccount authenticates as.
+	ClientsOf(issuer *Issuer, account Account) []*Client
+	// AccountUID returns the UID of a ServiceAccount that exists; empty: none does.
+	AccountUID(account Account) string
+	// Cluster returns what the cluster's ServiceAccount tokens are checked with; nil:
+	// that isn't known yet.
+	Cluster() *Cluster
+	// UnknownClusterKey is told that a token names a key that the cluster doesn't have,
+	// as far as is known. It mustn't wait for anything.
+	UnknownClusterKey()
 	// Pepper returns the keys of the clients' hashes; nil: there are none, and
-	// nobody can be authenticated.
+	// no secret can be checked.
 	Pepper() *credential.Pepper
+	// Freshness tells how far all of these answers can be relied on.
+	Freshness(now time.Time) Freshness
 }
 
-// Authority authenticates clients and mints their tokens. It never calls anybody:
-// all that it needs is in its directory.
+// Account is a Kubernetes ServiceAccount.
+type Account struct{ Namespace, Name string }
+
+// Cluster is what its ServiceAccount tokens are checked with.
+type Cluster struct {
+	Issuer string // their `iss` claim
+	Keys   jws.KeySet
+}
+
+// Freshness is how far a directory's answers can be relied on.
+type Freshness int
+
+const (
+	// Fresh answers are at most a watch event old.
+	Fresh Freshness = iota
+	// Stale answers may lack the latest: what is unknown may exist.
+	Stale
+	// Expired answers are older than the operator allows.
+	Expired
+)
+
+// Authority authenticates clients, mints their tokens and says what became of these.
+// It never calls anybody: all that it needs is in its directory.
 type Authority struct {
 	directory Directory
 	random    io.Reader
+	replays   *assertion.Replays
 }
+
+// How many signed assertions are remembered until they expire: of one client, and in all.
+const (
+	assertionsPerClient = 10_000
+	assertionsInAll     = 500_000
+)
 
 // NewAuthority returns an authority over a directory; random is cryptographically
 // secure and safe for concurrent use.
 func NewAuthority(directory Directory, random io.Reader) *Authority {
-	return &Authority{directory: directory, random: random}
+	return &Authority{directory, random, assertion.NewReplays(assertionsPerClient, assertionsInAll)}
 }
 
-// Request is what a token request says (RFC 6749 section 4.4.2), decoded. What is
-// empty was not sent.
+// Request is what a request to an issuer's endpoints says, decoded. What is empty was
+// not sent. The credential comes first: RFC 6749 section 2.3.1, RFC 7521 section 4.2.
 type Request struct {
-	GrantType    string
-	ClientID     string
-	ClientSecret string
-	Scope        string
+	ClientID      string
+	ClientSecret  string
+	Assertion     string
+	AssertionType string
+
+	GrantType string
+	Scope     string
+	Resources []string // `resource` and `audience` (RFC 8707 section 2)
+	// Parameter returns another parameter, which a template of custom claims may ask for.
+	Parameter func(name string) (string, bool)
 }
+
+// Method is how a client authenticates.
+type Method string
+
+// The methods.
+const (
+	BySecret         Method = "client_secret"
+	ByServiceAccount Method = "service_account"
+	ByPrivateKey     Method = "private_key_jwt"
+)
 
 // Grant is what a client gets. In one that comes with an error, Version is set if
-// the secret was right, and Client if the client authenticated.
+// the secret was right, Account if the ServiceAccount's token was, and Client if the
+// client authenticated.
 type Grant struct {
 	Client  *Client
-	Version string // of the secret that authenticated
-	Scope   string // of the token
+	Method  Method
+	Version string  // of the secret that authenticated
+	Account Account // that authenticated
+	Scope   string  // of the token
+
+	audiences string // of the token: elements of a JSON array
+	claims    string // members of a JSON object, each after a comma
 }
 
-// Authorize authenticates the client of a request and decides its scope. A refusal
-// is an [*Error].
+// Authorize authenticates the client of a token request and decides what its token
+// says. A refusal is an [*Error].
 func (a *Authority) Authorize(now time.Time, issuer *Issuer, r *Request) (Grant, error) {
 	switch r.GrantType {
 	case clientCredentials:
@@ -62,27 +126,18 @@ func (a *Authority) Authorize(now time.Time, issuer *Issuer, r *Request) (Grant,
 	default:
 		return Grant{}, errGrantType
 	}
-	if r.ClientID == "" || r.ClientSecret == "" {
-		return Grant{}, errNoCredential
-	}
-	if !issuer.Available() {
-		return Grant{}, errNoKey
-	}
-	pepper := a.directory.Pepper()
-	if pepper == nil {
-		return Grant{}, errNoPepper
-	}
-	client, known := a.directory.Client(issuer, r.ClientID)
-	if !known {
-		client = nobody
-	}
-	digests := pepper.Digests(r.ClientID, r.ClientSecret)
-	version, err := client.authenticate(&digests, now)
+	g, err := a.Authenticate(now, issuer, r)
 	if err != nil {
-		return Grant{Version: version}, err
+		return g, err
 	}
-	scope, err := client.grant(r.Scope)
-	return Grant{Client: client, Version: version, Scope: scope}, err
+	if g.Scope, err = g.Client.grant(r.Scope); err != nil {
+		return g, err
+	}
+	if g.audiences, err = issuer.target(g.Client, r.Resources); err != nil {
+		return g, err
+	}
+	g.claims, err = g.Client.customClaims(r.Parameter)
+	return g, err
 }
 
 // AppendToken appends a signed token for a grant to dst.

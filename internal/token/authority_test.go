@@ -35,9 +35,14 @@ func TestTokens(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("%s %s", alg, profile), func(t *testing.T) {
 				d := newDirectory(t)
-				d.add(t, testID, testSecret, func(c *ClientConfig) { c.Audiences = []string{"orders"} })
+				d.add(t, testID, testSecret, func(c *ClientConfig) {
+					c.Audiences = []string{"orders"}
+					if profile == Stytch {
+						c.Audiences = []string{testProject, "orders"}
+					}
+				})
 				issuer := newIssuer(t, profile, key)
-				signed := issue(t, d, issuer, Request{clientCredentials, testID, testSecret, "read:settings"})
+				signed := issue(t, d, issuer, ask(clientCredentials, testID, testSecret, "read:settings"))
 
 				header, claims := verify(t, signed, key)
 				wantHeader := map[string]any{"alg": string(alg), "kid": key.ID, "typ": want.typ}
@@ -68,33 +73,49 @@ func TestManySignatures(t *testing.T) {
 		issuer, d := newIssuer(t, Stytch, key), newDirectory(t)
 		d.add(t, testID, testSecret, nil)
 		for range signatures {
-			verify(t, issue(t, d, issuer, Request{clientCredentials, testID, testSecret, ""}), key)
+			verify(t, issue(t, d, issuer, ask(clientCredentials, testID, testSecret, "")), key)
 		}
 	}
 }
 
-func TestAudiences(t *testing.T) {
+// TestTargets: with RFC9068 a request may ask for some of the client's audiences, and
+// with either profile it can't ask for others (RFC 8707).
+func TestTargets(t *testing.T) {
 	key := newKey(t, keyring.EdDSA, testNow)
 	for _, c := range []struct {
-		profile   Profile
-		audiences []string
-		want      []string
+		profile          Profile
+		held, asked, aud []string // no aud: refused
 	}{
-		{Stytch, nil, []string{testProject}},
-		{Stytch, []string{"a", `b"\`}, []string{testProject, "a", `b"\`}},
-		{Stytch, []string{testProject, "a"}, []string{testProject, "a"}},
-		{Stytch, []string{testProject + "0"}, []string{testProject, testProject + "0"}},
-		{RFC9068, nil, []string{testProject}},
-		{RFC9068, []string{"a", "b"}, []string{"a", "b"}},
+		{Stytch, []string{testProject}, nil, []string{testProject}},
+		{Stytch, []string{testProject, `b"\\`}, nil, []string{testProject, `b"\\`}},
+		{Stytch, []string{testProject, "a"}, []string{"a"}, []string{testProject, "a"}},
+		{Stytch, []string{testProject, "a"}, []string{"b"}, nil},
+		{RFC9068, []string{"a", "b"}, nil, []string{"a", "b"}},
+		{RFC9068, []string{"a", "b", "c"}, []string{"c", "a", "c"}, []string{"c", "a"}},
+		{RFC9068, []string{"a", "b"}, []string{"a", "x"}, nil},
+		{RFC9068, []string{"aa", "b"}, []string{"a"}, nil},
+		{RFC9068, []string{"aa", `a","b`}, []string{"b"}, nil},
+		{RFC9068, []string{"a", "b"}, []string{`a","b`}, nil},
+		{RFC9068, []string{"a", "b"}, []string{""}, nil},
 	} {
 		d := newDirectory(t)
-		d.add(t, testID, testSecret, func(config *ClientConfig) { config.Audiences = c.audiences })
-		_, claims := verify(t, issue(t, d, newIssuer(t, c.profile, key), Request{clientCredentials, testID, testSecret, ""}), key)
+		d.add(t, testID, testSecret, func(config *ClientConfig) { config.Audiences = c.held })
+		r := ask(clientCredentials, testID, testSecret, "")
+		r.Resources = c.asked
+		issuer := newIssuer(t, c.profile, key)
+		if c.aud == nil {
+			_, err := NewAuthority(d, rand.Reader).Authorize(testNow, issuer, &r)
+			if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Code != InvalidTarget {
+				t.Errorf("%s, %q of %q: %v", c.profile, c.asked, c.held, err)
+			}
+			continue
+		}
+		_, claims := verify(t, issue(t, d, issuer, r), key)
 		var got struct {
 			Audience []string `json:"aud"`
 		}
-		if err := json.Unmarshal([]byte(claims), &got); err != nil || !slices.Equal(got.Audience, c.want) {
-			t.Errorf("%s, %q: aud is %q (%v), not %q", c.profile, c.audiences, got.Audience, err, c.want)
+		if err := json.Unmarshal([]byte(claims), &got); err != nil || !slices.Equal(got.Audience, c.aud) {
+			t.Errorf("%s, %q of %q: aud is %q (%v)", c.profile, c.asked, c.held, got.Audience, err)
 		}
 	}
 }
@@ -112,7 +133,7 @@ func TestKeysSwitchByDate(t *testing.T) {
 		second.ActiveFrom:                            second,
 		second.ActiveFrom.Add(1000 * 24 * time.Hour): second,
 	} {
-		signed, err := authority.AppendToken(nil, at, issuer, &Grant{Client: d.clients[testID]})
+		signed, err := authority.AppendToken(nil, at, issuer, &Grant{Client: d.clients[testID], audiences: `"a"`})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,38 +158,39 @@ func TestRefusals(t *testing.T) {
 		code                      Code
 		description, reason, name string
 	}{
-		{Request{clientCredentials, "unknown", testSecret, ""}, InvalidClient, one, "unknown_client", ""},
-		{Request{clientCredentials, testID, testSecret + "x", ""}, InvalidClient, one, "wrong_secret", ""},
-		{Request{clientCredentials, testID, testSecret[1:], "not:held"}, InvalidClient, one, "wrong_secret", ""},
-		{Request{clientCredentials, "inactive", testSecret, ""}, InvalidClient, one, "inactive", "1-x8Fa"},
-		{Request{clientCredentials, "inactive", "wrong", ""}, InvalidClient, one, "wrong_secret", ""},
-		{Request{clientCredentials, "expired", testSecret, ""}, InvalidClient, one, "expired_version", "1-x8Fa"},
-		{Request{clientCredentials, "no-credential", testSecret, ""}, InvalidClient, one, "wrong_secret", ""},
-		{Request{clientCredentials, "other-pepper", testSecret, ""}, InvalidClient, one, "wrong_secret", ""},
-		{Request{clientCredentials, "other-client", testSecret, ""}, InvalidClient, one, "wrong_secret", ""},
-		{Request{clientCredentials, "", testSecret, ""}, InvalidClient, "", "no_credential", ""},
-		{Request{clientCredentials, testID, "", ""}, InvalidClient, "", "no_credential", ""},
-		{Request{"", testID, testSecret, ""}, InvalidRequest, "", "no_grant_type", ""},
-		{Request{"password", testID, testSecret, ""}, UnsupportedGrantType, "", "grant_type", ""},
-		{Request{clientCredentials, testID, testSecret, "read:users"}, InvalidScope, "", "scope_not_held", "1-x8Fa"},
-		{Request{clientCredentials, testID, testSecret, "read:*"}, InvalidScope, "", "scope_not_held", "1-x8Fa"},
-		{Request{clientCredentials, testID, testSecret, " "}, InvalidScope, "", "malformed_scope", "1-x8Fa"},
-		{Request{clientCredentials, testID, testSecret, "read:settings  write:settings"}, InvalidScope, "", "malformed_scope", "1-x8Fa"},
-		{Request{clientCredentials, testID, testSecret, "read:settings\n"}, InvalidScope, "", "malformed_scope", "1-x8Fa"},
-		{Request{clientCredentials, testID, testSecret, `read:"settings"`}, InvalidScope, "", "malformed_scope", "1-x8Fa"},
-		{Request{clientCredentials, testID, testSecret, strings.Repeat("read:settings ", MaxScopes) + "a"}, InvalidScope, "", "malformed_scope", "1-x8Fa"},
+		{ask(clientCredentials, "unknown", testSecret, ""), InvalidClient, one, "unknown_client", ""},
+		{ask(clientCredentials, testID, testSecret+"x", ""), InvalidClient, one, "wrong_secret", ""},
+		{ask(clientCredentials, testID, testSecret[1:], "not:held"), InvalidClient, one, "wrong_secret", ""},
+		{ask(clientCredentials, "inactive", testSecret, ""), InvalidClient, one, "inactive", "1-x8Fa"},
+		{ask(clientCredentials, "inactive", "wrong", ""), InvalidClient, one, "wrong_secret", ""},
+		{ask(clientCredentials, "expired", testSecret, ""), InvalidClient, one, "expired_version", "1-x8Fa"},
+		{ask(clientCredentials, "no-credential", testSecret, ""), InvalidClient, one, "wrong_secret", ""},
+		{ask(clientCredentials, "other-pepper", testSecret, ""), InvalidClient, one, "wrong_secret", ""},
+		{ask(clientCredentials, "other-client", testSecret, ""), InvalidClient, one, "wrong_secret", ""},
+		{ask(clientCredentials, "", testSecret, ""), InvalidClient, "", "no_credential", ""},
+		{ask(clientCredentials, testID, "", ""), InvalidClient, "", "no_credential", ""},
+		{ask("", testID, testSecret, ""), InvalidRequest, "", "no_grant_type", ""},
+		{ask("password", testID, testSecret, ""), UnsupportedGrantType, "", "grant_type", ""},
+		{ask(clientCredentials, testID, testSecret, "read:users"), InvalidScope, "", "scope_not_held", "1-x8Fa"},
+		{ask(clientCredentials, testID, testSecret, "read:*"), InvalidScope, "", "scope_not_held", "1-x8Fa"},
+		{ask(clientCredentials, testID, testSecret, " "), InvalidScope, "", "malformed_scope", "1-x8Fa"},
+		{ask(clientCredentials, testID, testSecret, "read:settings  write:settings"), InvalidScope, "", "malformed_scope", "1-x8Fa"},
+		{ask(clientCredentials, testID, testSecret, "read:settings\n"), InvalidScope, "", "malformed_scope", "1-x8Fa"},
+		{ask(clientCredentials, testID, testSecret, `read:"settings"`), InvalidScope, "", "malformed_scope", "1-x8Fa"},
+		{ask(clientCredentials, testID, testSecret, strings.Repeat("read:settings ", MaxScopes)+"a"), InvalidScope, "", "malformed_scope", "1-x8Fa"},
 	} {
+		asked := c.request.ClientID + " " + c.request.Scope
 		grant, err := NewAuthority(d, rand.Reader).Authorize(testNow, issuer, &c.request)
 		refusal, ok := errors.AsType[*Error](err)
 		if !ok || refusal.Code != c.code || refusal.Reason != c.reason || grant.Version != c.name {
-			t.Errorf("%.80q: %v with version %q, not %s (%s) with %q", c.request, err, grant.Version, c.code, c.reason, c.name)
+			t.Errorf("%.80q: %v with version %q, not %s (%s) with %q", asked, err, grant.Version, c.code, c.reason, c.name)
 			continue
 		}
 		if c.description != "" && refusal.Description != c.description {
-			t.Errorf("%.80q: described as %q, not %q", c.request, refusal.Description, c.description)
+			t.Errorf("%.80q: described as %q, not %q", asked, refusal.Description, c.description)
 		}
 		if authenticated := refusal.Code == InvalidScope; (grant.Client != nil) != authenticated {
-			t.Errorf("%.80q: a grant names the client: %t", c.request, grant.Client != nil)
+			t.Errorf("%.80q: a grant names the client: %t", asked, grant.Client != nil)
 		}
 	}
 }
@@ -188,7 +210,7 @@ func TestVersions(t *testing.T) {
 	})
 	issuer, authority := newIssuer(t, Stytch, newKey(t, keyring.ES256, testNow)), NewAuthority(d, rand.Reader)
 	for n := range credential.MaxVersions {
-		r := Request{clientCredentials, testID, fmt.Sprint("secret", n), ""}
+		r := ask(clientCredentials, testID, fmt.Sprint("secret", n), "")
 		want := fmt.Sprintf("%d-abcd", n+1)
 		notAfter := testNow.Add(time.Duration(n) * time.Minute).Truncate(time.Second)
 		for _, at := range []time.Time{notAfter.Add(-time.Nanosecond), notAfter} {
@@ -206,7 +228,7 @@ func TestNoPepper(t *testing.T) {
 	d.add(t, testID, testSecret, nil)
 	d.pepper = nil
 	_, err := NewAuthority(d, rand.Reader).Authorize(testNow, newIssuer(t, Stytch, newKey(t, keyring.ES256, testNow)),
-		&Request{clientCredentials, testID, testSecret, ""})
+		new(ask(clientCredentials, testID, testSecret, "")))
 	if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Code != TemporarilyUnavailable {
 		t.Errorf("without a pepper: %v", err)
 	}
@@ -226,6 +248,11 @@ func TestDecoy(t *testing.T) {
 			t.Errorf("the decoy matches %q", secret)
 		}
 	}
+}
+
+// ask is a token request of a client with a secret.
+func ask(grantType, clientID, secret, scope string) Request {
+	return Request{GrantType: grantType, ClientID: clientID, ClientSecret: secret, Scope: scope}
 }
 
 func issue(t testing.TB, d *directory, issuer *Issuer, r Request) string {

@@ -2,7 +2,6 @@ package token
 
 import (
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -12,11 +11,11 @@ import (
 const notBeforeSkew = 60 * time.Second
 
 // appendClaims appends the claims of a token as JSON. A Stytch token has exactly
-// these claims: its SDKs hand anything more to the application as custom claims.
+// these claims, and those of the issuer's template: its SDKs hand anything more to the application as custom claims.
 // RFC9068 tokens are those of RFC 9068 section 2.2; jti is theirs.
 func (i *Issuer) appendClaims(dst []byte, g *Grant, iat int64, jti string) []byte {
 	dst = append(dst, `{"iss":`...)
-	dst = AppendString(dst, i.URL)
+	dst = AppendString(dst, i.Claim)
 	dst = append(dst, `,"sub":`...)
 	dst = AppendString(dst, g.Client.id)
 	if i.Profile == RFC9068 {
@@ -26,7 +25,7 @@ func (i *Issuer) appendClaims(dst []byte, g *Grant, iat int64, jti string) []byt
 		dst = AppendString(dst, jti)
 	}
 	dst = append(dst, `,"aud":[`...)
-	dst = i.appendAudiences(dst, g.Client.audiences.Value())
+	dst = append(dst, g.audiences...)
 	dst = append(dst, `],"iat":`...)
 	dst = strconv.AppendInt(dst, iat, 10)
 	if i.Profile == Stytch {
@@ -37,20 +36,31 @@ func (i *Issuer) appendClaims(dst []byte, g *Grant, iat int64, jti string) []byt
 	dst = strconv.AppendInt(dst, iat+int64(g.Client.lifetime/time.Second), 10)
 	dst = append(dst, `,"scope":`...)
 	dst = AppendString(dst, g.Scope)
+	dst = append(dst, g.claims...)
 	return append(dst, '}')
 }
 
-// appendAudiences appends the client's audiences. The project id is the first of
-// them in a Stytch token, and stands in where there are none in the other.
-func (i *Issuer) appendAudiences(dst []byte, audiences string) []byte {
-	switch {
-	case audiences == "":
-		return append(dst, i.audience...)
-	case i.Profile == Stytch && !strings.Contains(audiences, i.audience):
-		dst = append(dst, i.audience...)
-		dst = append(dst, ',')
+// target returns the audiences of a client's token: with the RFC9068 profile those that
+// the request asks for, where it asks (RFC 8707 section 2). A Stytch token has all of
+// them; asking for another is refused there too.
+func (i *Issuer) target(c *Client, asked []string) (string, error) {
+	held := c.audiences.Value()
+	var target []byte
+	for _, audience := range asked {
+		switch {
+		case !listed(held, audience):
+			return "", errTarget
+		case listed(string(target), audience):
+			continue
+		case len(target) > 0:
+			target = append(target, ',')
+		}
+		target = AppendString(target, audience)
 	}
-	return append(dst, audiences...)
+	if len(target) == 0 || i.Profile == Stytch {
+		return held, nil
+	}
+	return string(target), nil
 }
 
 // appendStrings appends the elements of a JSON array.

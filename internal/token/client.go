@@ -2,6 +2,7 @@ package token
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -10,7 +11,9 @@ import (
 	"time"
 	"unique"
 
+	"github.com/m2m-operator/m2m-operator/internal/claims"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
+	"github.com/m2m-operator/m2m-operator/internal/jws"
 )
 
 // MaxScopes bounds what a client can hold, and what a request can ask for.
@@ -28,9 +31,13 @@ type ClientConfig struct {
 	ID          string
 	Active      bool
 	Scopes      []string
-	Lifetime    time.Duration // of its tokens; whole seconds count
-	Audiences   []string      // of its tokens
-	Credentials []Credential  // at most credential.MaxVersions
+	Lifetime    time.Duration       // of its tokens; whole seconds count
+	Audiences   []string            // of its tokens, all of them: the project id is not added here
+	Claims      claims.Bound        // what its tokens say further
+	Credentials []Credential        // at most credential.MaxVersions
+	PublicKeys  jws.KeySet          // that its assertions are checked with
+	NotBefore   time.Time           // tokens that were issued before aren't active
+	Revoked     [][sha256.Size]byte // digests of tokens that aren't active
 }
 
 // Client is one that may get tokens. It doesn't change and may be shared. There may
@@ -41,8 +48,17 @@ type Client struct {
 	versions  []version
 	scope     unique.Handle[string] // all that it holds, as the `scope` of a token
 	audiences unique.Handle[string] // elements of a JSON array
+	claims    unique.Handle[claims.Bound]
 	lifetime  time.Duration
+	since     int64 // Unix time in seconds: tokens that were issued before aren't active
+	more      *more // nil for most
 	active    bool
+}
+
+// more is what few clients have.
+type more struct {
+	keys    jws.KeySet
+	revoked [][sha256.Size]byte
 }
 
 // version is a Credential, compact.
@@ -59,6 +75,8 @@ func NewClient(c ClientConfig) (*Client, error) {
 		return nil, errors.New("a client has no id")
 	case c.Lifetime < time.Second:
 		return nil, fmt.Errorf("client %q: tokens that live %s have expired when they arrive", c.ID, c.Lifetime)
+	case len(c.Audiences) == 0:
+		return nil, fmt.Errorf("client %q has no audience: its tokens would be for nobody", c.ID)
 	case len(c.Scopes) > MaxScopes:
 		return nil, fmt.Errorf("client %q holds %d scopes, more than %d", c.ID, len(c.Scopes), MaxScopes)
 	case len(c.Credentials) > credential.MaxVersions:
@@ -71,7 +89,15 @@ func NewClient(c ClientConfig) (*Client, error) {
 		scope:     unique.Make(strings.Join(c.Scopes, " ")),
 		audiences: unique.Make(string(appendStrings(nil, c.Audiences))),
 		lifetime:  c.Lifetime.Truncate(time.Second),
+		claims:    unique.Make(c.Claims),
+		since:     math.MinInt64,
 		active:    c.Active,
+	}
+	if !c.NotBefore.IsZero() {
+		client.since = c.NotBefore.Unix()
+	}
+	if len(c.Revoked) > 0 || c.PublicKeys.Len() > 0 {
+		client.more = &more{keys: c.PublicKeys, revoked: c.Revoked}
 	}
 	client.setVersions(c.Credentials)
 	return client, nil
@@ -110,6 +136,34 @@ func (c *Client) Lifetime() time.Duration { return c.lifetime }
 // or did until lately.
 func (c *Client) Replacing() bool {
 	return slices.ContainsFunc(c.versions, func(v version) bool { return v.notAfter != math.MaxInt64 })
+}
+
+func (c *Client) publicKeys() jws.KeySet {
+	if c.more == nil {
+		return jws.KeySet{}
+	}
+	return c.more.keys
+}
+
+func (c *Client) hasRevoked(digest [sha256.Size]byte) bool {
+	return c.more != nil && slices.Contains(c.more.revoked, digest)
+}
+
+// customClaims returns what the client's tokens say further; parameter returns what the
+// caller of a request says.
+func (c *Client) customClaims(parameter func(string) (string, bool)) (string, error) {
+	bound := c.claims.Value()
+	if text, static := bound.Static(); static {
+		return text, nil
+	}
+	if parameter == nil {
+		parameter = func(string) (string, bool) { return "", false }
+	}
+	text, err := bound.Append(nil, parameter)
+	if err != nil {
+		return "", errClaims
+	}
+	return string(text), nil
 }
 
 // nobody stands in for a client that doesn't exist: it holds only decoys.

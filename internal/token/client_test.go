@@ -22,7 +22,7 @@ func TestGrant(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		held := rapid.SliceOfNDistinct(scopeToken, 0, 12, rapid.ID[string]).Draw(t, "held")
 		asked := rapid.SliceOfN(rapid.OneOf(scopeToken, rapid.SampledFrom(append(held, "a"))), 0, 12).Draw(t, "asked")
-		client, err := NewClient(ClientConfig{ID: "c", Lifetime: time.Hour, Scopes: held})
+		client, err := NewClient(ClientConfig{ID: "c", Audiences: []string{"a"}, Lifetime: time.Hour, Scopes: held})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func TestNewClientRefuses(t *testing.T) {
 		"many scopes":       func(c *ClientConfig) { c.Scopes = slices.Repeat([]string{"a"}, MaxScopes+1) },
 		"many credentials":  func(c *ClientConfig) { c.Credentials = make([]Credential, credential.MaxVersions+1) },
 	} {
-		config := ClientConfig{ID: "c", Lifetime: time.Hour, Scopes: []string{"a"}}
+		config := ClientConfig{ID: "c", Audiences: []string{"a"}, Lifetime: time.Hour, Scopes: []string{"a"}}
 		if _, err := NewClient(config); err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestNewClientRefuses(t *testing.T) {
 
 func TestReplacing(t *testing.T) {
 	for want, notAfter := range map[bool]time.Time{false: {}, true: time.Unix(1, 0)} {
-		client, err := NewClient(ClientConfig{ID: "c", Lifetime: time.Hour, Credentials: []Credential{{Version: "2-bbbb"}, {Version: "1-aaaa", NotAfter: notAfter}}})
+		client, err := NewClient(ClientConfig{ID: "c", Audiences: []string{"a"}, Lifetime: time.Hour, Credentials: []Credential{{Version: "2-bbbb"}, {Version: "1-aaaa", NotAfter: notAfter}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,8 @@ const (
 	InvalidClient          Code = "invalid_client"
 	UnsupportedGrantType   Code = "unsupported_grant_type"
 	InvalidScope           Code = "invalid_scope"
+	InvalidTarget          Code = "invalid_target" // RFC 8707 section 2
+	UnauthorizedClient     Code = "unauthorized_client"
 	TemporarilyUnavailable Code = "temporarily_unavailable"
 )
 
@@ -24,24 +26,41 @@ type Error struct {
 // Error names the code and the reason. It is for the operator, not the caller.
 func (e *Error) Error() string { return string(e.Code) + " (" + e.Reason + ")" }
 
-// invalidClient gives all who fail to authenticate one and the same answer.
-func invalidClient(reason string) *Error {
-	return &Error{InvalidClient, "client authentication failed", reason}
-}
+// failed is the one answer to all who fail to authenticate.
+const failed = "client authentication failed"
+
+func invalidClient(reason string) *Error { return &Error{InvalidClient, failed, reason} }
 
 var (
 	errNoGrantType = &Error{InvalidRequest, "grant_type is missing", "no_grant_type"}
 	errGrantType   = &Error{UnsupportedGrantType, "grant_type must be client_credentials", "grant_type"}
 
-	errNoCredential   = &Error{InvalidClient, "client_id or client_secret is missing: send both in the body or by HTTP Basic", "no_credential"}
+	errNoCredential   = &Error{InvalidClient, "client_id or client_secret is missing: send both in the body or by HTTP Basic, or a client_assertion", "no_credential"}
+	errTwoMethods     = &Error{InvalidRequest, "the client authenticates with a client_secret and a client_assertion: use one of them", "two_methods"}
+	errAssertionType  = &Error{InvalidRequest, "client_assertion_type must be " + jwtBearer, "assertion_type"}
 	errUnknownClient  = invalidClient("unknown_client")
 	errWrongSecret    = invalidClient("wrong_secret")
 	errExpiredVersion = invalidClient("expired_version")
 	errInactive       = invalidClient("inactive")
 
+	errAccountGone       = invalidClient("account_gone")
+	errNoClientOfAccount = invalidClient("no_client_of_account")
+	errWrongSignature    = invalidClient("wrong_signature")
+	errAssertionClient   = &Error{InvalidClient, "client_id is not the client that the client_assertion is from", "assertion_of_another"}
+	errSeveralClients    = &Error{InvalidClient, "the ServiceAccount belongs to several clients: send the client_id of one", "several_clients"}
+
 	errMalformedScope = &Error{InvalidScope, "scope is malformed: it is a list of scopes, each separated by one space", "malformed_scope"}
 	errScopeNotHeld   = &Error{InvalidScope, "the client does not hold a scope that it asks for", "scope_not_held"}
 
+	errTarget       = &Error{InvalidTarget, "the client does not hold an audience that it asks for", "target_not_held"}
+	errClaims       = &Error{InvalidRequest, "a parameter that the token is to carry is too long", "claims_too_large"}
+	errNotYourToken = &Error{UnauthorizedClient, "the token belongs to another client", "token_of_another"}
+
+	// ErrTooManyRevoked says that no more tokens of the client can be revoked one by one.
+	ErrTooManyRevoked = &Error{InvalidRequest, "too many tokens of this client are revoked and have not expired: set spec.token.notBefore of its M2MClient to cut off all of them", "too_many_revoked"}
+
+	errStale    = &Error{TemporarilyUnavailable, "the server can't tell at present whether the credential is valid: try again later", "stale"}
+	errExpired  = &Error{TemporarilyUnavailable, "the server has been cut off from the cluster for too long: try again later", "expired_state"}
 	errNoKey    = &Error{TemporarilyUnavailable, "the issuer can't sign tokens at present: try again later", "no_signing_key"}
 	errNoPepper = &Error{TemporarilyUnavailable, "the server can't check credentials at present: try again later", "no_pepper"}
 )

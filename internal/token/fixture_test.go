@@ -40,8 +40,13 @@ func newIssuer(t testing.TB, profile Profile, keys ...keyring.Key) *Issuer {
 
 // directory is a Directory of one issuer's clients.
 type directory struct {
-	pepper  *credential.Pepper
-	clients map[string]*Client
+	pepper    *credential.Pepper
+	clients   map[string]*Client
+	workloads map[Account][]*Client
+	accounts  map[Account]string
+	cluster   *Cluster
+	freshness Freshness
+	unknown   int // keys that the cluster didn't have
 }
 
 func newDirectory(t testing.TB) *directory {
@@ -50,13 +55,19 @@ func newDirectory(t testing.TB) *directory {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &directory{pepper, map[string]*Client{}}
+	return &directory{pepper: pepper, clients: map[string]*Client{}, workloads: map[Account][]*Client{}, accounts: map[Account]string{}}
 }
 
 func (d *directory) Client(_ *Issuer, clientID string) (*Client, bool) {
 	client, ok := d.clients[clientID]
 	return client, ok
 }
+
+func (d *directory) ClientsOf(_ *Issuer, account Account) []*Client { return d.workloads[account] }
+func (d *directory) AccountUID(account Account) string              { return d.accounts[account] }
+func (d *directory) Cluster() *Cluster                              { return d.cluster }
+func (d *directory) UnknownClusterKey()                             { d.unknown++ }
+func (d *directory) Freshness(time.Time) Freshness                  { return d.freshness }
 
 func (d *directory) Pepper() *credential.Pepper { return d.pepper }
 
@@ -66,6 +77,7 @@ func (d *directory) add(t testing.TB, id, secret string, change func(*ClientConf
 	config := ClientConfig{
 		ID: id, Active: true, Lifetime: time.Hour,
 		Scopes:      []string{"read:settings", "write:settings"},
+		Audiences:   []string{testProject},
 		Credentials: []Credential{{Version: "1-x8Fa", Hash: d.pepper.Hash(id, secret)}},
 	}
 	if change != nil {

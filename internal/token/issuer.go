@@ -4,6 +4,7 @@
 package token
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/m2m-operator/m2m-operator/internal/assertion"
+	"github.com/m2m-operator/m2m-operator/internal/jws"
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
 )
 
@@ -28,7 +31,8 @@ const (
 // IssuerConfig says what an issuer is.
 type IssuerConfig struct {
 	Name      string // in logs and metrics
-	URL       string // the `iss` claim, and what the endpoints' URLs begin with
+	URL       string // what the endpoints' URLs begin with
+	Claim     string // the `iss` claim; empty: the URL
 	ProjectID string
 	Live      bool // or for tests; shows in request ids
 	Profile   Profile
@@ -39,6 +43,7 @@ type IssuerConfig struct {
 type Issuer struct {
 	Name      string
 	URL       string
+	Claim     string // the `iss` claim
 	Path      string // of the URL: empty, or with a leading slash
 	ProjectID string
 	Live      bool
@@ -46,10 +51,10 @@ type Issuer struct {
 	JWKS      []byte // the set of public keys (RFC 7517 section 5)
 	Metadata  []byte // describes the endpoints (RFC 8414, OpenID Connect Discovery 1.0)
 
-	host     string // of the URL, with the port if it has one
-	audience string // the project id as JSON
-	keys     keyring.Ring
-	signers  []*signer // one a key
+	host      string // of the URL, with the port if it has one
+	keys      keyring.Ring
+	signers   []*signer  // one a key
+	verifying jws.KeySet // the same keys
 }
 
 // NewIssuer checks and prepares an issuer, and signs a probe with each key.
@@ -69,9 +74,10 @@ func NewIssuer(random io.Reader, c IssuerConfig) (*Issuer, error) {
 		}
 		i.signers = append(i.signers, s)
 	}
-	var errs [2]error
+	var errs [3]error
 	i.JWKS, errs[0] = keyring.MarshalJWKS(c.Keys.Keys)
-	i.Metadata, errs[1] = json.Marshal(i.metadata())
+	i.verifying, errs[1] = jws.ParseKeySet(i.JWKS)
+	i.Metadata, errs[2] = json.Marshal(i.metadata())
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("issuer %q: encoding what it publishes: %w", c.Name, err)
 	}
@@ -82,7 +88,7 @@ func NewIssuer(random io.Reader, c IssuerConfig) (*Issuer, error) {
 // lost or damaged. It gives no tokens and publishes nothing, because verifiers would
 // take an empty set of keys for the truth.
 func NewUnavailableIssuer(c IssuerConfig) (*Issuer, error) {
-	i := &Issuer{Name: c.Name, URL: c.URL, ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile}
+	i := &Issuer{Name: c.Name, URL: c.URL, Claim: cmp.Or(c.Claim, c.URL), ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile}
 	switch {
 	case c.Profile.typ() == "":
 		return nil, fmt.Errorf("issuer %q: unknown token profile %q", c.Name, c.Profile)
@@ -124,7 +130,6 @@ func (i *Issuer) parseURL() error {
 		return errors.New("with the Stytch profile the URL must not have a path")
 	}
 	i.host, i.Path = u.Host, u.Path
-	i.audience = string(AppendString(nil, i.ProjectID))
 	return nil
 }
 
@@ -141,14 +146,25 @@ func (i *Issuer) signerAt(now time.Time) *signer {
 	return i.signers[n]
 }
 
+// authMethods are how a client authenticates (RFC 7591 section 2); a ServiceAccount's
+// token goes where a signed assertion would.
+var authMethods = []string{"client_secret_basic", "client_secret_post", "private_key_jwt"}
+
 // metadata is what RFC 8414 section 2 and OpenID Connect Discovery 1.0 section 3
 // require, as far as it is true here.
 type metadata struct {
 	Issuer                           string   `json:"issuer"`
 	TokenEndpoint                    string   `json:"token_endpoint"`
+	IntrospectionEndpoint            string   `json:"introspection_endpoint"`
+	RevocationEndpoint               string   `json:"revocation_endpoint"`
 	JWKSURI                          string   `json:"jwks_uri"`
 	GrantTypesSupported              []string `json:"grant_types_supported"`
 	TokenEndpointAuthMethods         []string `json:"token_endpoint_auth_methods_supported"`
+	TokenEndpointSigningAlgs         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionAuthMethods         []string `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectionSigningAlgs         []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuthMethods            []string `json:"revocation_endpoint_auth_methods_supported"`
+	RevocationSigningAlgs            []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	ResponseTypesSupported           []string `json:"response_types_supported"`
 	SubjectTypesSupported            []string `json:"subject_types_supported"`
 	IDTokenSigningAlgValuesSupported []string `json:"id_token_signing_alg_values_supported"`
@@ -164,9 +180,16 @@ func (i *Issuer) metadata() metadata {
 	return metadata{
 		Issuer:                           i.URL,
 		TokenEndpoint:                    EndpointURL(i.URL, i.ProjectID),
+		IntrospectionEndpoint:            IntrospectionURL(i.URL, i.ProjectID),
+		RevocationEndpoint:               RevocationURL(i.URL, i.ProjectID),
 		JWKSURI:                          JWKSURL(i.URL, i.ProjectID),
 		GrantTypesSupported:              []string{clientCredentials},
-		TokenEndpointAuthMethods:         []string{"client_secret_basic", "client_secret_post"},
+		TokenEndpointAuthMethods:         authMethods,
+		TokenEndpointSigningAlgs:         assertion.Algorithms,
+		IntrospectionAuthMethods:         authMethods,
+		IntrospectionSigningAlgs:         assertion.Algorithms,
+		RevocationAuthMethods:            authMethods,
+		RevocationSigningAlgs:            assertion.Algorithms,
 		ResponseTypesSupported:           []string{}, // there is no authorization endpoint
 		SubjectTypesSupported:            []string{"public"},
 		IDTokenSigningAlgValuesSupported: algorithms, // no ID tokens, but verifiers read here what to expect

@@ -70,11 +70,16 @@ func (d damaged) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) (
 // TestPublished: the metadata is true, and no private key is published or printed.
 func TestPublished(t *testing.T) {
 	issuer := newIssuer(t, Stytch, newKey(t, keyring.ES256, testNow), newKey(t, keyring.PS256, testNow))
+	const methods, algorithms = `["client_secret_basic","client_secret_post","private_key_jwt"]`, `["ES256","ES384","RS256","RS384","PS256","EdDSA"]`
 	const want = `{"issuer":"https://auth.example.com",` +
 		`"token_endpoint":"https://auth.example.com/v1/public/` + testProject + `/oauth2/token",` +
+		`"introspection_endpoint":"https://auth.example.com/v1/public/` + testProject + `/oauth2/introspect",` +
+		`"revocation_endpoint":"https://auth.example.com/v1/public/` + testProject + `/oauth2/revoke",` +
 		`"jwks_uri":"https://auth.example.com/v1/public/` + testProject + `/oauth2/jwks",` +
 		`"grant_types_supported":["client_credentials"],` +
-		`"token_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"],` +
+		`"token_endpoint_auth_methods_supported":` + methods + `,"token_endpoint_auth_signing_alg_values_supported":` + algorithms + `,` +
+		`"introspection_endpoint_auth_methods_supported":` + methods + `,"introspection_endpoint_auth_signing_alg_values_supported":` + algorithms + `,` +
+		`"revocation_endpoint_auth_methods_supported":` + methods + `,"revocation_endpoint_auth_signing_alg_values_supported":` + algorithms + `,` +
 		`"response_types_supported":[],"subject_types_supported":["public"],` +
 		`"id_token_signing_alg_values_supported":["ES256","PS256"]}`
 	if string(issuer.Metadata) != want {

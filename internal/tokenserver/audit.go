@@ -1,6 +1,7 @@
 package tokenserver
 
 import (
+	"encoding/base64"
 	"io"
 	"strconv"
 	"strings"
@@ -10,9 +11,19 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/token"
 )
 
-// outcomeIssued is the outcome of a request that got a token; others have the
-// OAuth error code.
-const outcomeIssued = "issued"
+// Outcomes of requests that succeed; others have the OAuth error code.
+const (
+	outcomeIssued    = "issued"
+	outcomeActive    = "active"
+	outcomeInactive  = "inactive"
+	outcomeRevoked   = "revoked"
+	outcomeUnchanged = "unchanged" // there was nothing to revoke
+)
+
+// events name the endpoints in the audit log and in metrics.
+var events = map[endpoint]string{
+	tokenEndpoint: "token", introspectionEndpoint: "introspection", revocationEndpoint: "revocation",
+}
 
 // What comes from callers is cut at these lengths, in bytes.
 const (
@@ -20,7 +31,7 @@ const (
 	maxAuditedScope = 1024
 )
 
-// auditLog is one line of JSON for each token issued or refused.
+// auditLog is one line of JSON for each request of a client.
 type auditLog struct {
 	mu  sync.Mutex // one Write at a time, whatever out is
 	out io.Writer
@@ -37,7 +48,7 @@ func (a *auditLog) write(x *exchange, peer string, elapsed time.Duration) error 
 // appendAudit appends the line. The reason is the operator's alone: the caller
 // can't tell an unknown client from a wrong secret.
 func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) []byte {
-	issuer, outcome := "", outcomeIssued
+	issuer, outcome := "", x.outcome
 	if x.issuer != nil {
 		issuer = x.issuer.Name
 	}
@@ -46,12 +57,25 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) [
 	}
 	dst = append(dst, `{"time":"`...)
 	dst = x.start.UTC().AppendFormat(dst, time.RFC3339Nano)
-	dst = append(dst, `","event":"token","request_id":"`...)
+	dst = append(dst, `","event":"`...)
+	dst = append(dst, events[x.endpoint]...)
+	dst = append(dst, `","request_id":"`...)
 	dst = append(dst, x.requestID...)
 	dst = append(dst, `","issuer":`...)
 	dst = token.AppendString(dst, issuer)
 	dst = append(dst, `,"client_id":`...)
 	dst = token.AppendString(dst, x.auditedID())
+	dst = append(dst, `,"method":`...)
+	dst = token.AppendString(dst, string(x.grant.Method))
+	if x.grant.Account.Name != "" {
+		dst = append(dst, `,"service_account":`...)
+		dst = token.AppendString(dst, x.grant.Account.Namespace+"/"+x.grant.Account.Name)
+	}
+	if x.digest != nil {
+		dst = append(dst, `,"token_digest":"`...)
+		dst = base64.RawURLEncoding.AppendEncode(dst, x.digest[:])
+		dst = append(dst, '"')
+	}
 	dst = append(dst, `,"version":`...)
 	dst = token.AppendString(dst, x.grant.Version)
 	dst = append(dst, `,"scope":`...)
@@ -70,7 +94,10 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) [
 // auditedID is a client id as asked, unless it may be a secret that was sent in
 // its place.
 func (x *exchange) auditedID() string {
-	if x.grant.Client == nil && looksSecret(x.request.ClientID) {
+	if x.grant.Client != nil {
+		return x.grant.Client.ID()
+	}
+	if looksSecret(x.request.ClientID) {
 		return "(withheld: it looks like a secret)"
 	}
 	return cut(x.request.ClientID, maxAuditedID)

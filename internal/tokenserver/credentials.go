@@ -10,6 +10,8 @@ import (
 func (x *exchange) identify(authorization []string) error {
 	x.request.ClientID = x.parameters.get("client_id")
 	x.request.ClientSecret = x.parameters.get("client_secret")
+	x.request.Assertion = x.parameters.get("client_assertion")
+	x.request.AssertionType = x.parameters.get("client_assertion_type")
 	switch len(authorization) {
 	case 0:
 		return nil
@@ -32,7 +34,7 @@ func (x *exchange) addBasic(authorization string) error {
 		return errMalformedBasic
 	}
 	r := &x.request
-	if id == x.issuer.ProjectID && r.ClientID != "" {
+	if id == x.issuer.ProjectID && (r.ClientID != "" || r.Assertion != "") {
 		return nil // an SDK of Stytch's sends the project's own credential beside the client's
 	}
 	secret, ok := unescape(encodedSecret)

@@ -77,8 +77,10 @@ func TestRoutes(t *testing.T) {
 	for _, prefix := range []string{"", "/a", "/a/b", "/v1/public/x"} {
 		base := "https://auth.example.com" + prefix
 		for u, want := range map[string]endpoint{
-			token.EndpointURL(base, projectID): tokenEndpoint,
-			token.JWKSURL(base, projectID):     jwksEndpoint,
+			token.EndpointURL(base, projectID):      tokenEndpoint,
+			token.JWKSURL(base, projectID):          jwksEndpoint,
+			token.IntrospectionURL(base, projectID): introspectionEndpoint,
+			token.RevocationURL(base, projectID):    revocationEndpoint,
 		} {
 			if got := route(mustParse(u)); got != (target{want, projectID, prefix}) {
 				t.Errorf("%s leads to %+v", u, got)
@@ -94,7 +96,7 @@ func TestOps(t *testing.T) {
 	f.send(t, post(goodForm+"x"))
 	f.send(t, request("POST", "/v1/public/other/oauth2/token", ""))
 	var notReady error
-	ops := NewOps(f.metrics, func() error { return notReady })
+	ops := NewOps(f.metrics, func() error { return notReady }, func() []string { return []string{"watch of clients: whole"} })
 	shared := WithOps(f.handler, ops)
 	get := func(h http.Handler, method, path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
@@ -104,7 +106,7 @@ func TestOps(t *testing.T) {
 	for _, h := range []http.Handler{ops, shared} {
 		notReady = nil
 		for path, want := range map[string]string{
-			"/healthz": "ok\n", "/readyz": "ok\n",
+			"/healthz": "ok\n", "/readyz": "ok\nwatch of clients: whole\n",
 			"/metrics": `m2m_token_requests_total{issuer="default",outcome="issued"} 1`,
 		} {
 			if w := get(h, "GET", path); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
@@ -112,7 +114,7 @@ func TestOps(t *testing.T) {
 			}
 		}
 		notReady = errors.New("clients are not synced")
-		if w := get(h, "GET", "/readyz"); w.Code != http.StatusServiceUnavailable || w.Body.String() != "not ready: clients are not synced\n" {
+		if w := get(h, "GET", "/readyz"); w.Code != http.StatusServiceUnavailable || w.Body.String() != "not ready: clients are not synced\nwatch of clients: whole\n" {
 			t.Errorf("/readyz: %d %s", w.Code, w.Body)
 		}
 		if w := get(h, "GET", "/healthz"); w.Code != http.StatusOK {
@@ -169,7 +171,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := NewHandler(Config{}); err == nil {
 		t.Error("an empty configuration is accepted")
 	}
-	config := Config{Issuers: f.handler.issuers, Authority: f.handler.authority, Usage: f.used, Audit: f.audit, Metrics: f.metrics, Log: f.handler.log, Now: f.handler.now, Random: f.handler.random}
+	config := Config{Issuers: f.handler.issuers, Authority: f.handler.authority, Usage: f.used, Revocations: f.revoked, Audit: f.audit, Metrics: f.metrics, Log: f.handler.log, Now: f.handler.now, Random: f.handler.random}
 	if _, err := NewHandler(config); !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 		t.Errorf("metrics that are registered twice: %v", err)
 	}

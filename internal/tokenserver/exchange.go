@@ -1,6 +1,9 @@
 package tokenserver
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,15 +15,18 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/token"
 )
 
-// exchange is one token request and its answer. Exchanges are used again, so that
-// a request costs few allocations.
+// exchange is one request of a client and its answer. Exchanges are used again, so
+// that a request costs few allocations.
 type exchange struct {
 	start      time.Time
+	endpoint   endpoint
 	issuer     *token.Issuer // nil: unknown
 	parameters parameters
 	request    token.Request
 	grant      token.Grant
-	problem    problem // its status is 0 where a token is issued
+	outcome    string             // where there is no problem
+	digest     *[sha256.Size]byte // of the token that is to be revoked
+	problem    problem            // its status is 0 where the request succeeds
 
 	random    [16]byte
 	requestID []byte
@@ -29,7 +35,16 @@ type exchange struct {
 	line      []byte // of the audit log
 }
 
-var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+var exchanges = sync.Pool{New: func() any {
+	x := new(exchange)
+	x.request.Parameter = x.parameter
+	return x
+}}
+
+// parameter returns a parameter of the request, for the templates of custom claims.
+func (x *exchange) parameter(name string) (string, bool) {
+	return x.parameters.get(name), x.parameters.has(name)
+}
 
 // maxKept bounds the buffers that are kept for the next request.
 const maxKept = 8 << 10
@@ -43,6 +58,7 @@ func (x *exchange) release() {
 		return
 	}
 	*x = exchange{
+		request:    token.Request{Parameter: x.request.Parameter},
 		parameters: x.parameters[:0],
 		requestID:  x.requestID[:0],
 		body:       x.body[:0],
@@ -52,14 +68,14 @@ func (x *exchange) release() {
 	exchanges.Put(x)
 }
 
-// serveToken answers a request to the token endpoint. The audit line is written
+// serveClient answers a request that a client authenticates. The audit line is written
 // before the answer: a token that can't be accounted for isn't handed out.
-func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request, to target) {
+func (h *Handler) serveClient(w http.ResponseWriter, r *http.Request, to target) {
 	x := exchanges.Get().(*exchange)
 	defer x.release()
-	x.start = h.now()
+	x.start, x.endpoint = h.now(), to.endpoint
 
-	err := h.issue(x, r, to)
+	err := h.handle(x, r, to)
 	h.conclude(x, err)
 	elapsed := h.now().Sub(x.start)
 	if err := h.audit.write(x, r.RemoteAddr, elapsed); err != nil {
@@ -68,8 +84,8 @@ func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request, to target) 
 			h.conclude(x, fmt.Errorf("writing the audit log: %w", err))
 		}
 	}
-	h.metrics.count(x.issuer, x.problem.code, elapsed)
-	if x.problem.status == 0 {
+	h.metrics.count(x, elapsed)
+	if x.problem.status == 0 && x.grant.Method == token.BySecret {
 		h.usage.Used(x.issuer.Name, x.grant.Client.ID(), x.grant.Version, h.now())
 	}
 
@@ -83,15 +99,15 @@ func (h *Handler) conclude(x *exchange, err error) {
 	}
 	x.problem = problemOf(err)
 	if x.problem.code == serverError {
-		h.log.Error("a token request failed", "request_id", string(x.requestID), "cause", err)
+		h.log.Error("a request failed", "request_id", string(x.requestID), "cause", err)
 	}
 	clear(x.answer) // there may be a token in it
 	x.answer = x.problem.append(x.answer[:0], x.requestID)
 }
 
-// issue fills in the answer of a request that gets a token. A panic is an error
-// like any other: its request is audited and answered.
-func (h *Handler) issue(x *exchange, r *http.Request, to target) (err error) {
+// handle fills in the answer of a request that succeeds. A panic is an error like any
+// other: its request is audited and answered.
+func (h *Handler) handle(x *exchange, r *http.Request, to target) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
@@ -110,16 +126,36 @@ func (h *Handler) issue(x *exchange, r *http.Request, to target) (err error) {
 		return err
 	}
 	now := h.now() // a body may have taken its time
-	if x.grant, err = h.authority.Authorize(now, issuer, &x.request); err != nil {
+	if x.endpoint == tokenEndpoint {
+		return h.issue(r.Context(), x, now)
+	}
+	text := x.parameters.get("token")
+	if text == "" {
+		return errNoToken
+	}
+	if x.grant, err = h.authority.Authenticate(now, issuer, &x.request); err != nil {
 		return err
 	}
-	return x.succeed(h.authority, now)
+	if err := h.review(r.Context(), x); err != nil {
+		return err
+	}
+	if x.endpoint == introspectionEndpoint {
+		h.introspect(x, now, text)
+		return nil
+	}
+	return h.revoke(r.Context(), x, now, text)
 }
 
-// succeed encodes a success (RFC 6749 section 5.1), with the members that Stytch adds.
-func (x *exchange) succeed(authority *token.Authority, now time.Time) (err error) {
+// issue answers a token request (RFC 6749 section 5.1), with the members that Stytch adds.
+func (h *Handler) issue(ctx context.Context, x *exchange, now time.Time) (err error) {
+	if x.grant, err = h.authority.Authorize(now, x.issuer, &x.request); err != nil {
+		return err
+	}
+	if err := h.review(ctx, x); err != nil {
+		return err
+	}
 	x.answer = append(x.answer, `{"access_token":"`...)
-	if x.answer, err = authority.AppendToken(x.answer, now, x.issuer, &x.grant); err != nil {
+	if x.answer, err = h.authority.AppendToken(x.answer, now, x.issuer, &x.grant); err != nil {
 		return err
 	}
 	x.answer = append(x.answer, `","token_type":"bearer","expires_in":`...)
@@ -127,6 +163,57 @@ func (x *exchange) succeed(authority *token.Authority, now time.Time) (err error
 	x.answer = append(x.answer, `,"scope":`...)
 	x.answer = token.AppendString(x.answer, x.grant.Scope)
 	x.answer = append(x.answer, `,"status_code":200`...)
+	x.answer = appendRequestID(x.answer, x.requestID)
+	x.outcome = outcomeIssued
+	return nil
+}
+
+// review asks the cluster about a ServiceAccount's token, where the operator wants that.
+func (h *Handler) review(ctx context.Context, x *exchange) error {
+	if h.reviewer == nil || x.grant.Method != token.ByServiceAccount {
+		return nil
+	}
+	valid, err := h.reviewer.Review(ctx, x.request.Assertion, x.issuer.URL)
+	switch {
+	case err != nil:
+		h.log.Warn("the cluster could not be asked about a ServiceAccount token", "request_id", string(x.requestID), "cause", err)
+		return errNoReview
+	case !valid:
+		x.grant.Client = nil
+		return errReviewed
+	}
+	return nil
+}
+
+// introspect answers RFC 7662 section 2.2.
+func (h *Handler) introspect(x *exchange, now time.Time, text string) {
+	found, active := h.authority.Introspect(now, x.issuer, x.grant.Client, text)
+	if !active {
+		x.outcome, x.answer = outcomeInactive, append(x.answer, `{"active":false}`...)
+		return
+	}
+	x.outcome, x.answer = outcomeActive, found.Append(x.answer)
+}
+
+// revoke answers RFC 7009 section 2.2: what isn't a valid token needs no revocation.
+func (h *Handler) revoke(ctx context.Context, x *exchange, now time.Time, text string) error {
+	found, active, err := h.authority.Revocable(now, x.issuer, x.grant.Client, text)
+	if err != nil {
+		return err
+	}
+	x.outcome = outcomeUnchanged
+	if active {
+		x.digest = &found.Digest
+		err := h.revocations.Revoke(ctx, x.issuer.Name, found.Client.ID(), found.Digest, found.ExpiresAt())
+		if refusal, ok := errors.AsType[*token.Error](err); ok {
+			return refusal
+		} else if err != nil {
+			h.log.Warn("a token could not be revoked", "request_id", string(x.requestID), "cause", err)
+			return errNotRevoked
+		}
+		x.outcome = outcomeRevoked
+	}
+	x.answer = append(x.answer, `{"status_code":200`...)
 	x.answer = appendRequestID(x.answer, x.requestID)
 	return nil
 }

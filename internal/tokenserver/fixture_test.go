@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -39,6 +40,7 @@ type fixture struct {
 	key          keyring.Key
 	directory    *directory
 	used         *uses
+	revoked      *revocations
 	audit        *buffer
 	log          *buffer
 	metrics      *prometheus.Registry
@@ -56,17 +58,18 @@ func newFixture(t testing.TB, change func(*Config, *http.Server)) *fixture {
 		newIssuer(t, key, token.IssuerConfig{Name: "default", URL: "https://auth.example.com", ProjectID: projectID, Profile: token.Stytch}),
 		newIssuer(t, key, token.IssuerConfig{Name: "tenant", URL: "https://auth.example.com/tenant", ProjectID: "tenant", Live: true, Profile: token.RFC9068}),
 	)
-	f := &fixture{key: key, directory: newDirectory(t), used: &uses{}, audit: &buffer{}, log: &buffer{}, metrics: prometheus.NewRegistry()}
+	f := &fixture{key: key, directory: newDirectory(t), used: &uses{}, revoked: &revocations{}, audit: &buffer{}, log: &buffer{}, metrics: prometheus.NewRegistry()}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	config := Config{
-		Issuers:   issuers,
-		Authority: token.NewAuthority(f.directory, rand.Reader),
-		Usage:     f.used,
-		Audit:     f.audit,
-		Metrics:   f.metrics,
-		Log:       log,
-		Now:       time.Now,
-		Random:    rand.Reader,
+		Issuers:     issuers,
+		Authority:   token.NewAuthority(f.directory, rand.Reader),
+		Usage:       f.used,
+		Revocations: f.revoked,
+		Audit:       f.audit,
+		Metrics:     f.metrics,
+		Log:         log,
+		Now:         time.Now,
+		Random:      rand.Reader,
 	}
 	f.server = NewServer(nil, log)
 	if change != nil {
@@ -124,6 +127,7 @@ func newDirectory(t testing.TB) *directory {
 		client, err := token.NewClient(token.ClientConfig{
 			ID: c.id, Active: c.active, Lifetime: time.Hour,
 			Scopes:      []string{"read:settings", "write:settings"},
+			Audiences:   []string{projectID},
 			Credentials: []token.Credential{{Version: "1-0tXx", Hash: pepper.Hash(c.id, secret), NotAfter: c.notAfter}},
 		})
 		check(t, err)
@@ -136,6 +140,12 @@ func (d *directory) Client(_ *token.Issuer, id string) (*token.Client, bool) {
 	client, ok := d.clients[id]
 	return client, ok
 }
+
+func (d *directory) ClientsOf(*token.Issuer, token.Account) []*token.Client { return nil }
+func (d *directory) AccountUID(token.Account) string                        { return "" }
+func (d *directory) Cluster() *token.Cluster                                { return nil }
+func (d *directory) UnknownClusterKey()                                     {}
+func (d *directory) Freshness(time.Time) token.Freshness                    { return token.Fresh }
 
 func (d *directory) Pepper() *credential.Pepper { return d.pepper }
 
@@ -155,6 +165,22 @@ func (u *uses) String() string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return strings.Join(u.all, "\n")
+}
+
+// revocations keep what was revoked, unless they are to fail.
+type revocations struct {
+	mu   sync.Mutex
+	all  []string
+	fail error
+}
+
+func (r *revocations) Revoke(_ context.Context, issuer, clientID string, digest [32]byte, _ time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail == nil {
+		r.all = append(r.all, fmt.Sprintf("%s %s %x", issuer, clientID, digest[:4]))
+	}
+	return r.fail
 }
 
 // buffer is a log that is read while it is written.
@@ -242,6 +268,9 @@ type auditLine struct {
 	RequestID string    `json:"request_id"`
 	Issuer    string    `json:"issuer"`
 	ClientID  string    `json:"client_id"`
+	Method    string    `json:"method"`
+	Account   string    `json:"service_account"`
+	Digest    string    `json:"token_digest"`
 	Version   string    `json:"version"`
 	Scope     string    `json:"scope"`
 	Outcome   string    `json:"outcome"`

@@ -1,9 +1,10 @@
-// Package tokenserver is the HTTP side of the token authority: the token endpoint,
-// the public keys and the discovery documents. It treats every caller as hostile,
+// Package tokenserver is the HTTP side of the token authority: the endpoints where
+// clients get, inspect and revoke tokens, the public keys and the discovery documents. It treats every caller as hostile,
 // and knows nothing of Kubernetes.
 package tokenserver
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -34,33 +35,50 @@ type Usage interface {
 	Used(issuer, clientID, version string, at time.Time)
 }
 
-// Config is what a handler needs. All of it is required.
+// Revocations keeps which tokens were revoked.
+type Revocations interface {
+	// Revoke returns when the revocation of a client's token is durable. An error that
+	// isn't a [*token.Error] says that it may not be.
+	Revoke(ctx context.Context, issuer, clientID string, digest [sha256.Size]byte, expires time.Time) error
+}
+
+// Reviewer asks the cluster about ServiceAccount tokens.
+type Reviewer interface {
+	// Review tells whether the cluster takes a token for an audience.
+	Review(ctx context.Context, token, audience string) (bool, error)
+}
+
+// Config is what a handler needs. All of it is required but where it says otherwise.
 type Config struct {
-	Issuers   Issuers
-	Authority *token.Authority
-	Usage     Usage
-	Audit     io.Writer // gets one line of JSON with one Write for each token asked for
-	Metrics   prometheus.Registerer
-	Log       *slog.Logger // gets the causes behind opaque answers
-	Now       func() time.Time
-	Random    io.Reader // cryptographically secure, safe for concurrent use
+	Issuers     Issuers
+	Authority   *token.Authority
+	Usage       Usage
+	Revocations Revocations
+	Reviewer    Reviewer  // nil: ServiceAccount tokens are checked without the cluster
+	Audit       io.Writer // gets one line of JSON with one Write for each request of a client
+	Metrics     prometheus.Registerer
+	Log         *slog.Logger // gets the causes behind opaque answers
+	Now         func() time.Time
+	Random      io.Reader // cryptographically secure, safe for concurrent use
 }
 
 // Handler serves the public endpoints of all issuers.
 type Handler struct {
-	issuers   Issuers
-	authority *token.Authority
-	usage     Usage
-	audit     auditLog
-	metrics   *metrics
-	log       *slog.Logger
-	now       func() time.Time
-	random    io.Reader
+	issuers     Issuers
+	authority   *token.Authority
+	usage       Usage
+	revocations Revocations
+	reviewer    Reviewer
+	audit       auditLog
+	metrics     *metrics
+	log         *slog.Logger
+	now         func() time.Time
+	random      io.Reader
 }
 
 // NewHandler makes a handler and registers its metrics.
 func NewHandler(c Config) (*Handler, error) {
-	if c.Issuers == nil || c.Authority == nil || c.Usage == nil || c.Audit == nil || c.Metrics == nil || c.Log == nil || c.Now == nil || c.Random == nil {
+	if c.Issuers == nil || c.Authority == nil || c.Usage == nil || c.Revocations == nil || c.Audit == nil || c.Metrics == nil || c.Log == nil || c.Now == nil || c.Random == nil {
 		return nil, errors.New("a token server's configuration is incomplete")
 	}
 	m, err := newMetrics(c.Metrics)
@@ -68,22 +86,25 @@ func NewHandler(c Config) (*Handler, error) {
 		return nil, err
 	}
 	return &Handler{
-		issuers:   c.Issuers,
-		authority: c.Authority,
-		usage:     c.Usage,
-		audit:     auditLog{out: c.Audit},
-		metrics:   m,
-		log:       c.Log,
-		now:       c.Now,
-		random:    c.Random,
+		issuers:     c.Issuers,
+		authority:   c.Authority,
+		usage:       c.Usage,
+		revocations: c.Revocations,
+		reviewer:    c.Reviewer,
+		audit:       auditLog{out: c.Audit},
+		metrics:     m,
+		log:         c.Log,
+		now:         c.Now,
+		random:      c.Random,
 	}, nil
 }
 
 // ServeHTTP routes by path: the issuers come and go while the server runs.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	target := route(r.URL)
-	if target.endpoint == tokenEndpoint {
-		h.serveToken(w, r, target)
+	switch target.endpoint {
+	case tokenEndpoint, introspectionEndpoint, revocationEndpoint:
+		h.serveClient(w, r, target)
 		return
 	}
 	issuer, err := h.issuerOf(r, target)

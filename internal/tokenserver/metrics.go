@@ -3,6 +3,7 @@ package tokenserver
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,33 +16,42 @@ import (
 // unknownIssuer is the label of requests for no known issuer; no issuer is named so.
 const unknownIssuer = "-"
 
-// outcomes are all that a token request can come to.
-var outcomes = []string{
-	outcomeIssued,
-	string(token.InvalidRequest), string(token.InvalidClient), string(token.UnsupportedGrantType),
-	string(token.InvalidScope), string(token.TemporarilyUnavailable), string(serverError),
+// outcomes are all that a request to an endpoint can come to, refusals aside.
+var outcomes = map[endpoint][]string{
+	tokenEndpoint:         {outcomeIssued},
+	introspectionEndpoint: {outcomeActive, outcomeInactive},
+	revocationEndpoint:    {outcomeRevoked, outcomeUnchanged},
 }
 
-// outcomeCounters are one issuer's counters, by outcome.
+// refusals are the OAuth error codes of all endpoints.
+var refusals = []string{
+	string(token.InvalidRequest), string(token.InvalidClient), string(token.UnsupportedGrantType), string(token.InvalidScope),
+	string(token.InvalidTarget), string(token.UnauthorizedClient), string(token.TemporarilyUnavailable), string(serverError),
+}
+
+// outcomeCounters are the counters of one issuer's endpoint, by outcome.
 type outcomeCounters map[string]prometheus.Counter
 
-// metrics counts token requests. Labels are bounded by the issuers and outcomes
+// served is an endpoint of an issuer.
+type served struct {
+	endpoint endpoint
+	issuer   string
+}
+
+// metrics counts the requests of clients. Labels are bounded by the issuers and outcomes
 // that there are, never by what callers send.
 type metrics struct {
-	requests      *prometheus.CounterVec
+	requests      map[endpoint]*prometheus.CounterVec
 	duration      prometheus.Histogram
 	auditFailures prometheus.Counter
 
 	mu       sync.Mutex
-	byIssuer atomic.Pointer[map[string]outcomeCounters] // replaced, never changed
+	counters atomic.Pointer[map[served]outcomeCounters] // replaced, never changed
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "m2m_token_requests_total",
-			Help: "Requests to the token endpoint, by issuer and by outcome: issued, or the OAuth error code.",
-		}, []string{"issuer", "outcome"}),
+		requests: map[endpoint]*prometheus.CounterVec{},
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "m2m_token_request_duration_seconds",
 			Help:    "Time from the start of a token request to its audit line.",
@@ -52,8 +62,16 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Help: "Lines of the token audit log that could not be written.",
 		}),
 	}
-	m.byIssuer.Store(&map[string]outcomeCounters{})
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.auditFailures} {
+	m.counters.Store(&map[served]outcomeCounters{})
+	collectors := []prometheus.Collector{m.duration, m.auditFailures}
+	for endpoint, name := range events {
+		m.requests[endpoint] = prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "m2m_" + name + "_requests_total",
+			Help: "Requests to the " + name + " endpoint, by issuer and by outcome: the OAuth error code where it failed.",
+		}, []string{"issuer", "outcome"})
+		collectors = append(collectors, m.requests[endpoint])
+	}
+	for _, c := range collectors {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("registering the metrics of the token server: %w", err)
 		}
@@ -61,33 +79,35 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// count counts a request; without a code it got a token.
-func (m *metrics) count(issuer *token.Issuer, code token.Code, elapsed time.Duration) {
-	name, outcome := unknownIssuer, outcomeIssued
-	if issuer != nil {
-		name = issuer.Name
+// count counts a request.
+func (m *metrics) count(x *exchange, elapsed time.Duration) {
+	by, outcome := served{x.endpoint, unknownIssuer}, x.outcome
+	if x.issuer != nil {
+		by.issuer = x.issuer.Name
 	}
-	if code != "" {
-		outcome = string(code)
+	if x.problem.status != 0 {
+		outcome = string(x.problem.code)
 	}
-	counters, ok := (*m.byIssuer.Load())[name]
+	counters, ok := (*m.counters.Load())[by]
 	if !ok {
-		counters = m.add(name)
+		counters = m.add(by)
 	}
 	counters[outcome].Inc()
-	m.duration.Observe(elapsed.Seconds())
+	if x.endpoint == tokenEndpoint {
+		m.duration.Observe(elapsed.Seconds())
+	}
 }
 
-// add resolves an issuer's counters, the first time that it is seen.
-func (m *metrics) add(name string) outcomeCounters {
-	counters := outcomeCounters{}
-	for _, outcome := range outcomes {
-		counters[outcome] = m.requests.WithLabelValues(name, outcome)
+// add resolves the counters of an issuer's endpoint, the first time that it is seen.
+func (m *metrics) add(by served) outcomeCounters {
+	added := outcomeCounters{}
+	for _, outcome := range slices.Concat(outcomes[by.endpoint], refusals) {
+		added[outcome] = m.requests[by.endpoint].WithLabelValues(by.issuer, outcome)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	byIssuer := maps.Clone(*m.byIssuer.Load())
-	byIssuer[name] = counters
-	m.byIssuer.Store(&byIssuer)
-	return counters
+	counters := maps.Clone(*m.counters.Load())
+	counters[by] = added
+	m.counters.Store(&counters)
+	return added
 }

@@ -3,24 +3,26 @@ package tokenserver
 import (
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // NewOps serves /healthz, /readyz and /metrics, to the cluster and not to the
-// public. ready returns why the server is not ready; nil: it is.
-func NewOps(metrics prometheus.Gatherer, ready func() error) http.Handler {
+// public. ready returns why the server is not ready; nil: it is. state describes it, a
+// line each.
+func NewOps(metrics prometheus.Gatherer, ready func() error, state func() []string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {
-			writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+			writeText(w, http.StatusServiceUnavailable, strings.Join(append([]string{"not ready: " + err.Error()}, state()...), "\n"))
 			return
 		}
-		writeText(w, http.StatusOK, "ok")
+		writeText(w, http.StatusOK, strings.Join(append([]string{"ok"}, state()...), "\n"))
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	return mux

@@ -40,6 +40,17 @@ func (p *parameters) add(name, value string) error {
 	return nil
 }
 
+// resources are the audiences that are asked for; nil: none are.
+func (p parameters) resources() []string {
+	var asked []string
+	for i := range p {
+		if repeatable(p[i].name) && p[i].value != "" {
+			asked = append(asked, p[i].value)
+		}
+	}
+	return asked
+}
+
 func (p parameters) has(name string) bool {
 	for i := range p {
 		if p[i].name == name {

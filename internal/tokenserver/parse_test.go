@@ -154,7 +154,7 @@ func FuzzBasic(f *testing.F) {
 		}
 		r := x.request
 		if !strings.EqualFold(header[:6], "Basic ") || r.ClientID == "" || !isText(r.ClientID) || !isText(r.ClientSecret) {
-			t.Errorf("%q was parsed as %q", header, r)
+			t.Errorf("%q was parsed as %q and %q", header, r.ClientID, r.ClientSecret)
 		}
 	})
 }

@@ -88,6 +88,12 @@ var (
 	errContentType = invalidRequest("content_type", "the Content-Type must be application/x-www-form-urlencoded or application/json, in UTF-8")
 	errEncoding    = invalidRequest("content_encoding", "the body must not have a Content-Encoding")
 
+	errNoToken = invalidRequest("no_token", "token is missing: send the token to look at or to revoke")
+
+	errNoReview   = &token.Error{Code: token.TemporarilyUnavailable, Description: "the cluster can't be asked about the token at present: try again later", Reason: "no_review"}
+	errReviewed   = &token.Error{Code: token.InvalidClient, Description: "client_assertion is refused: the cluster does not take it any more", Reason: "reviewed"}
+	errNotRevoked = &token.Error{Code: token.TemporarilyUnavailable, Description: "the revocation can't be kept at present, and the token may still be active: try again later", Reason: "not_revoked"}
+
 	errMalformedForm     = invalidRequest("malformed_form", "the body is not application/x-www-form-urlencoded")
 	errMalformedJSON     = invalidRequest("malformed_json", "the body is not one JSON object")
 	errNotString         = invalidRequest("not_string", "a parameter in JSON must be a string")

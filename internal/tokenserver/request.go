@@ -37,6 +37,7 @@ func (x *exchange) read(r *http.Request) error {
 	}
 	x.request.GrantType = x.parameters.get("grant_type")
 	x.request.Scope = x.parameters.get("scope")
+	x.request.Resources = x.parameters.resources()
 	return nil
 }
 
@@ -44,7 +45,7 @@ func (x *exchange) read(r *http.Request) error {
 // them (RFC 6749 section 2.3.1).
 var misplaced = []string{
 	"client_id", "client_secret", "client_assertion", "client_assertion_type", "assertion",
-	"grant_type", "scope", "resource", "audience", "access_token", "username", "password",
+	"grant_type", "scope", "resource", "audience", "access_token", "token", "username", "password",
 }
 
 func checkQuery(u *url.URL) error {

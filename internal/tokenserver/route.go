@@ -10,6 +10,8 @@ type endpoint int
 const (
 	noEndpoint endpoint = iota
 	tokenEndpoint
+	introspectionEndpoint
+	revocationEndpoint
 	jwksEndpoint
 	metadataEndpoint
 )
@@ -26,6 +28,8 @@ type target struct {
 const (
 	publicPrefix   = "/v1/public/"
 	tokenSuffix    = "/oauth2/token"
+	inspectSuffix  = "/oauth2/introspect"
+	revokeSuffix   = "/oauth2/revoke"
 	jwksSuffix     = "/oauth2/jwks"
 	sessionsJWKS   = "/v1/sessions/jwks/"
 	b2bJWKS        = "/v1/b2b/sessions/jwks/"
@@ -43,6 +47,12 @@ func route(u *url.URL) target {
 	}
 	if rest, ok := strings.CutSuffix(path, jwksSuffix); ok {
 		return project(jwksEndpoint, rest, publicPrefix)
+	}
+	if rest, ok := strings.CutSuffix(path, inspectSuffix); ok {
+		return project(introspectionEndpoint, rest, publicPrefix)
+	}
+	if rest, ok := strings.CutSuffix(path, revokeSuffix); ok {
+		return project(revocationEndpoint, rest, publicPrefix)
 	}
 	if prefix, ok := strings.CutSuffix(path, oidcWellKnown); ok {
 		return target{endpoint: metadataEndpoint, prefix: prefix}

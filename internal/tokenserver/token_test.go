@@ -40,7 +40,7 @@ func TestIssue(t *testing.T) {
 		"one scope":                    {post(goodForm + "&scope=write%3Asettings"), "write:settings"},
 		"a scope twice":                {post(goodForm + "&scope=write:settings+read:settings+write:settings"), "write:settings read:settings"},
 		"percent-encoded":              {post("grant%5ftype=client%5Fcredentials&client_id=" + escaped + "&client_secret=" + secret), "read:settings write:settings"},
-		"unknown parameters":           {post(goodForm + "&nonce=1&=&foo=%C3%A4&resource=a&resource=b"), "read:settings write:settings"},
+		"unknown parameters":           {post(goodForm + "&nonce=1&=&foo=%C3%A4"), "read:settings write:settings"},
 		"charset":                      {request("POST", tokenPath, goodForm, "Content-Type", "Application/X-WWW-Form-Urlencoded; Charset=utf-8"), "read:settings write:settings"},
 		"harmless query":               {request("POST", tokenPath+"?tenant=1", goodForm, "Content-Type", formType), "read:settings write:settings"},
 		"JSON":                         {request("POST", tokenPath, jsonOf(t, goodForm), "Content-Type", jsonType), "read:settings write:settings"},
@@ -75,7 +75,7 @@ func TestIssue(t *testing.T) {
 			line := f.audited(t, a)
 			host, _, err := net.SplitHostPort(line.Peer)
 			line.Time, line.Peer, line.Duration, line.RequestID = time.Time{}, "", 0, ""
-			want := auditLine{Event: "token", Issuer: "default", ClientID: clientID, Version: "1-0tXx", Scope: c.scope, Outcome: "issued"}
+			want := auditLine{Event: "token", Issuer: "default", ClientID: clientID, Method: "client_secret", Version: "1-0tXx", Scope: c.scope, Outcome: "issued"}
 			if line != want || err != nil || host != "127.0.0.1" {
 				t.Errorf("audited as %+v from %q", line, host)
 			}
@@ -106,7 +106,7 @@ func TestClientLibrary(t *testing.T) {
 	f := newFixture(t, nil)
 	const odd = "id: with %, + and ä&="
 	client, err := token.NewClient(token.ClientConfig{
-		ID: odd, Active: true, Lifetime: time.Minute, Scopes: []string{"a:b", "c"},
+		ID: odd, Active: true, Lifetime: time.Minute, Audiences: []string{projectID}, Scopes: []string{"a:b", "c"},
 		Credentials: []token.Credential{{Version: "1-", Hash: f.directory.pepper.Hash(odd, "sec:ret %+&=ä")}},
 	})
 	check(t, err)
@@ -241,11 +241,10 @@ func TestUses(t *testing.T) {
 }
 
 // broken is a directory and an audit log that don't work.
-type broken struct{}
+type broken struct{ *directory }
 
-func (broken) Client(*token.Issuer, string) (*token.Client, bool) { return nil, false }
-func (broken) Pepper() *credential.Pepper                         { panic("boom") }
-func (broken) Write([]byte) (int, error)                          { return 0, errors.New("disk full") }
+func (broken) Pepper() *credential.Pepper { panic("boom") }
+func (broken) Write([]byte) (int, error)  { return 0, errors.New("disk full") }
 
 // TestNoPepper: a server that can't tell says so, and refuses nobody for good.
 func TestNoPepper(t *testing.T) {

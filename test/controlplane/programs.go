@@ -88,10 +88,13 @@ func (c *Cluster) runAPIServer(ctx context.Context) error {
 	return waitUntilOK(ctx, server, client, "https://"+c.address+"/readyz")
 }
 
-// RestartAPIServer kills the API server and starts it again, on the same etcd and
-// address. It returns when the server is ready.
+// StopAPIServer kills the API server.
+func (c *Cluster) StopAPIServer() { c.apiServer.Stop(0) }
+
+// RestartAPIServer kills the API server, unless it is stopped, and starts it again, on the
+// same etcd and address. It returns when the server is ready.
 func (c *Cluster) RestartAPIServer(ctx context.Context) error {
-	c.apiServer.Stop(0)
+	c.StopAPIServer()
 	return c.runAPIServer(ctx)
 }
 

@@ -46,13 +46,7 @@ func (x *fixture) tryInstallation(t *testing.T, a *attempt) {
 	must(t, x.Create(t.Context(), a.client))
 	f := &fault{kind: a.kind, left: a.at}
 	stop := x.run(t, life{fault: f})
-	permitted := false
-	settled := func() error {
-		if !permitted {
-			permitted = x.permitImports(t)
-		}
-		return x.first(t, a)
-	}
+	settled := func() error { return x.first(t, a) }
 	eventually(t, func() error {
 		if f.hasStruck() {
 			return nil
@@ -69,16 +63,6 @@ func (x *fixture) tryInstallation(t *testing.T, a *attempt) {
 }
 
 const importedSecret = "q8Zr2LxWn5TbV0yKd4Hs"
-
-// permitImports lets clients choose their ids, once there is an issuer.
-func (x *fixture) permitImports(t *testing.T) bool {
-	issuer := &v1alpha1.ClusterM2MIssuer{}
-	if x.Get(t.Context(), client.ObjectKey{Name: v1alpha1.DefaultIssuer}, issuer) != nil {
-		return false
-	}
-	issuer.Spec.ChosenClientIDs = &v1alpha1.ChosenClientIDs{Namespaces: []string{"*"}}
-	return x.Update(t.Context(), issuer) == nil
-}
 
 // first tells why a first credential isn't there yet.
 func (x *fixture) first(t *testing.T, a *attempt) error {

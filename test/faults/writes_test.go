@@ -99,6 +99,16 @@ var flows = []flow{
 			}
 			return nil
 		}},
+	{name: "tokens cut off", writes: 1, roles: "C", begin: func(t *testing.T, x *fixture, c *v1alpha1.M2MClient) {
+		x.change(t, c, func(c *v1alpha1.M2MClient) {
+			c.Spec.Token = &v1alpha1.TokenSpec{NotBefore: &metav1.Time{Time: time.Unix(1_700_000_000, 0)}}
+		})
+	}, check: func(_ *testing.T, _ *fixture, c *v1alpha1.M2MClient) error {
+		if at := c.Status.TokensNotBefore; at == nil || at.Unix() != 1_700_000_000 {
+			return fmt.Errorf("the recorded cut-off is %v", at)
+		}
+		return nil
+	}},
 	{name: "restored with a new UID", writes: 2, roles: "C", begin: restore},
 	{name: "rotation with a restart", writes: 4, roles: "CP", delivers: 1, spec: restarting, begin: trigger, check: restarted},
 }

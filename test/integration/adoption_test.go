@@ -26,10 +26,9 @@ func (o *operator) mayChoose(t *testing.T, namespace string) {
 	t.Helper()
 	issuer := &v1alpha1.ClusterM2MIssuer{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultIssuer}}
 	update(t, o, issuer, func(i *v1alpha1.ClusterM2MIssuer) {
-		if i.Spec.ChosenClientIDs == nil {
-			i.Spec.ChosenClientIDs = &v1alpha1.ChosenClientIDs{}
-		}
-		i.Spec.ChosenClientIDs.Namespaces = append(i.Spec.ChosenClientIDs.Namespaces, namespace)
+		i.Spec.Grants = append(i.Spec.Grants, v1alpha1.Grant{
+			Namespaces: v1alpha1.NamespaceSelection{Names: []string{namespace}}, ChosenClientIDs: true,
+		})
 	})
 }
 

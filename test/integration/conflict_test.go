@@ -127,6 +127,7 @@ func TestIssuerComesAndGoes(t *testing.T) {
 			ProjectID: "project-late",
 			Signing:   &v1alpha1.SigningSpec{Algorithm: "RS256"},
 			Token:     &v1alpha1.IssuerTokenSpec{Profile: v1alpha1.ProfileRFC9068, Audiences: []v1alpha1.Audience{"https://api.example.com"}},
+			Grants:    []v1alpha1.Grant{{Namespaces: v1alpha1.NamespaceSelection{Names: []string{"*"}}, Scopes: []string{"*"}}},
 		},
 	}
 	if err := shared.Create(t.Context(), issuer); err != nil {

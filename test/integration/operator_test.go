@@ -49,6 +49,9 @@ func run(m *testing.M) (int, error) {
 	if shared, err = startOperator(ctx, installation.Options{Dir: filepath.Join(dir, "shared"), ControllerManager: true}); err != nil {
 		return 1, err
 	}
+	if err := shared.restrict(ctx); err != nil {
+		return 1, err
+	}
 	code := m.Run()
 	return code, shared.Stop()
 }
@@ -91,28 +94,7 @@ func (a answer) anonymous() string { return strings.ReplaceAll(a.body, a.Request
 // only its path counts.
 func (s server) token(t *testing.T, tokenURL, clientID, clientSecret string, extra ...string) answer {
 	t.Helper()
-	u, err := url.Parse(tokenURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {clientID}, "client_secret": {clientSecret}}
-	for i := 0; i+1 < len(extra); i += 2 {
-		form.Set(extra[i], extra[i+1])
-	}
-	response, err := http.PostForm(s.URL+u.Path, form)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	var raw json.RawMessage
-	if err := json.NewDecoder(response.Body).Decode(&raw); err != nil {
-		t.Fatalf("HTTP %d with a body that isn't JSON: %v", response.StatusCode, err)
-	}
-	a := answer{status: response.StatusCode, body: string(raw)}
-	if err := json.Unmarshal(raw, &a); err != nil {
-		t.Fatal(err)
-	}
-	return a
+	return s.post(t, tokenURL, append([]string{"grant_type", "client_credentials", "client_id", clientID, "client_secret", clientSecret}, extra...)...)
 }
 
 // claims verifies a token against the keys that a replica publishes.

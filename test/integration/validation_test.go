@@ -86,6 +86,19 @@ func TestClientValidation(t *testing.T) {
 		{"version", `rotation: {revoke: [latest]}`, "such as 3-x8Fa"},
 		{"workload", `rotation: {restart: [{kind: Job, name: a}]}`, "restart.kind must be Deployment, StatefulSet or DaemonSet"},
 		{"long wait for no use", `rotation: {retireWhenUnused: {for: 721h}}`, "at most 720h"},
+		{"delivery", `secret: {delivery: Vault}`, "secret.delivery must be Secret or None"},
+		{"name without a Secret", `secret: {delivery: None, name: a}`, "with secret.delivery None there is no secret"},
+		{"rotation without a secret", `secret: {delivery: None}, rotation: {interval: 48h}`, "with secret.delivery None there is no secret"},
+		{"account", `workloadIdentities: [{serviceAccountName: "other/billing"}]`, "must be the name of a ServiceAccount"},
+		{"account of another namespace", `workloadIdentities: [{serviceAccountName: billing, namespace: other}]`, "unknown field"},
+		{"account twice", `workloadIdentities: [{serviceAccountName: a}, {serviceAccountName: a}]`, "list each once"},
+		{"symmetric key", `publicKeys: {keys: [{kty: oct}]}`, "kty must be EC, RSA or OKP"},
+		{"private key", `publicKeys: {keys: [{kty: EC, crv: P-256, x: AA, y: AA, d: AA}]}`, "unknown field"},
+		{"key for encryption", `publicKeys: {keys: [{kty: EC, use: enc}]}`, "use must be sig"},
+		{"HMAC key", `publicKeys: {keys: [{kty: RSA, alg: HS256}]}`, "alg must be one of"},
+		{"one kid twice", `publicKeys: {keys: [{kty: EC, kid: a}, {kty: RSA, kid: a}]}`, "give each its own"},
+		{"no keys", `publicKeys: {keys: []}`, "publicKeys.keys"},
+		{"cut-off", `token: {notBefore: yesterday}`, "token.notBefore"},
 		{"unknown field", `scopess: [a]`, "unknown field"},
 	} {
 		t.Run(test.name, func(t *testing.T) { checkRefused(t, "M2MClient", "default", test) })
@@ -115,6 +128,14 @@ func TestIssuerValidation(t *testing.T) {
 		{"environment", `url: "https://auth.example.com", projectID: p, environment: Staging`, "environment must be Live or Test"},
 		{"profile", `url: "https://auth.example.com", projectID: p, token: {profile: Opaque}`, "profile must be Stytch or RFC9068"},
 		{"lifetimes out of order", `url: "https://auth.example.com", projectID: p, token: {lifetime: 2h, maxLifetime: 1h}`, "must be in order"},
+		{"short key interval", `url: "https://auth.example.com", projectID: p, signing: {rotation: {interval: 3h}}`, "between 4h and 87600h"},
+		{"odd key interval", `url: "https://auth.example.com", projectID: p, signing: {rotation: {interval: 90d}}`, "such as 2160h for 90 days"},
+		{"other iss", `url: "https://auth.example.com", projectID: p, token: {issuer: "a b"}`, "token.issuer is made of printable ASCII"},
+		{"grant to nobody", `url: "https://auth.example.com", projectID: p, grants: [{namespaces: {}, scopes: ["*"]}]`, "a grant needs namespaces.names"},
+		{"grant to a pattern", `url: "https://auth.example.com", projectID: p, grants: [{namespaces: {names: ["team-*"]}}]`, "namespaces.names must be names of namespaces, or * for all"},
+		{"granted scope", `url: "https://auth.example.com", projectID: p, grants: [{namespaces: {names: ["*"]}, scopes: ["a b"]}]`, "a granted scope is made of printable ASCII"},
+		{"granted audience", `url: "https://auth.example.com", projectID: p, grants: [{namespaces: {names: ["*"]}, audiences: ["a b"]}]`, "an audience is made of printable ASCII"},
+		{"long template", `url: "https://auth.example.com", projectID: p, token: {customClaims: "` + strings.Repeat("x", 4097) + `"}`, "4096"},
 		{"default lifetime under the least", `url: "https://auth.example.com", projectID: p, token: {minLifetime: 2h}`, "must be in order"},
 	} {
 		t.Run(test.name, func(t *testing.T) { checkRefused(t, "ClusterM2MIssuer", "", test) })
@@ -154,15 +175,20 @@ func TestImmutableFields(t *testing.T) {
 	for _, test := range []struct{ name, from, to, says string }{
 		{"issuer named", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{issuerRef: {name: other}}"), "spec.issuerRef can't be changed"},
 		{"client id chosen later", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{clientID: billing-eu}"), "spec.clientID can't be set, changed or removed later"},
+		{"client id removed with the rest", fmt.Sprintf(chosen, "billing-eu"), strings.Replace(chosen, "{clientID: %s}", "{}", 1), "spec.clientID can't be set, changed or removed later"},
+		{"spec emptied to null", fmt.Sprintf(chosen, "billing-eu"), strings.Replace(chosen, "{clientID: %s}", "null", 1), "spec.clientID can't be set, changed or removed later"},
 		{"last field removed", fmt.Sprintf(client, "{displayName: Billing}"), fmt.Sprintf(client, "{}"), ""},
 		{"defaults written out", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{issuerRef: {name: default}, secret: {name: "+name+"}}"), ""},
+		{"delivery changed", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{secret: {delivery: None}}"), "spec.secret.delivery can't be changed"},
+		{"delivery written out", fmt.Sprintf(client, "{}"), fmt.Sprintf(client, "{secret: {delivery: Secret}}"), ""},
 		{"client id changed", fmt.Sprintf(chosen, "billing-eu"), fmt.Sprintf(chosen, "billing-us"), "spec.clientID can't be set, changed or removed later"},
 		{"URL", base, fmt.Sprintf(issuer, name, "https://other.example.com", ""), "url can't be changed"},
 		{"project id", base, fmt.Sprintf(issuer, "other", "https://immutable.example.com", ""), "projectID can't be changed"},
 		{"environment", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", environment: Test"), "spec.environment can't be changed"},
 		{"profile", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", token: {profile: RFC9068}"), "spec.token.profile can't be changed"},
+		{"other iss", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", token: {issuer: other}"), "spec.token.issuer can't be changed"},
 		{"algorithm", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", signing: {algorithm: RS256}"), "spec.signing.algorithm can't be changed"},
-		{"issuer's defaults written out", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", environment: Live, signing: {algorithm: ES256}, token: {profile: Stytch, lifetime: 10m}"), ""},
+		{"issuer's defaults written out", base, fmt.Sprintf(issuer, name, "https://immutable.example.com", ", environment: Live, signing: {algorithm: ES256}, token: {profile: Stytch, issuer: 'https://immutable.example.com', lifetime: 10m}"), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			shared.kubectlInput(t, test.from, "apply", "--server-side", "--force-conflicts", "-f", "-")
@@ -179,9 +205,12 @@ func TestImmutableFields(t *testing.T) {
 // What is shipped and shown is accepted as it is.
 func TestShippedManifests(t *testing.T) {
 	t.Parallel()
+	shared.account(t, "default", "shipping") // the pod's own
 	for _, args := range [][]string{
 		{"-k", "../../config/samples"},
 		{"-f", "../../config/samples/pod.yaml"},
+		{"-f", "../../config/samples/pod-workload.yaml"},
+		{"-k", "../../config/token-review"},
 		{"-k", "../../config/default"},
 	} {
 		shared.kubectl(t, append([]string{"apply", "--server-side", "--dry-run=server"}, args...)...)
@@ -195,6 +224,7 @@ func TestDocumentedManifests(t *testing.T) {
 		"../../README.md":                {"m2mclient.yaml", "pod.yaml"},
 		"../../docs/m2mclient.md":        {"m2mclient-full.yaml", "m2mclient-rotation.yaml"},
 		"../../docs/clusterm2missuer.md": {"clusterm2missuer.yaml"},
+		"../../docs/token-endpoint.md":   {"m2mclient-workload.yaml", "pod-workload.yaml"},
 	} {
 		text, err := os.ReadFile(document)
 		if err != nil {

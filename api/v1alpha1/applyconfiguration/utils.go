@@ -19,8 +19,6 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=m2m-operator.dev, Version=v1alpha1
-	case v1alpha1.SchemeGroupVersion.WithKind("ChosenClientIDs"):
-		return &apiv1alpha1.ChosenClientIDsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterM2MIssuer"):
 		return &apiv1alpha1.ClusterM2MIssuerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterM2MIssuerSpec"):
@@ -31,20 +29,32 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CredentialStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveClient"):
 		return &apiv1alpha1.EffectiveClientApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Grant"):
+		return &apiv1alpha1.GrantApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ImportSpec"):
 		return &apiv1alpha1.ImportSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerReference"):
 		return &apiv1alpha1.IssuerReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerTokenSpec"):
 		return &apiv1alpha1.IssuerTokenSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("KeyRotationSpec"):
+		return &apiv1alpha1.KeyRotationSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("M2MClient"):
 		return &apiv1alpha1.M2MClientApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("M2MClientSpec"):
 		return &apiv1alpha1.M2MClientSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("M2MClientStatus"):
 		return &apiv1alpha1.M2MClientStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NamespaceSelection"):
+		return &apiv1alpha1.NamespaceSelectionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PublicKey"):
+		return &apiv1alpha1.PublicKeyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PublicKeySet"):
+		return &apiv1alpha1.PublicKeySetApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RetireWhenUnused"):
 		return &apiv1alpha1.RetireWhenUnusedApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RevokedToken"):
+		return &apiv1alpha1.RevokedTokenApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RotationSpec"):
 		return &apiv1alpha1.RotationSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RotationTriggers"):
@@ -69,6 +79,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.VersionUsageApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Workload"):
 		return &apiv1alpha1.WorkloadApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("WorkloadIdentity"):
+		return &apiv1alpha1.WorkloadIdentityApplyConfiguration{}
 
 	}
 	return nil

@@ -30,15 +30,6 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.Audience
   scalar: string
-- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ChosenClientIDs
-  map:
-    fields:
-    - name: namespaces
-      type:
-        list:
-          elementType:
-            scalar: string
-          elementRelationship: atomic
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClientState
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClusterM2MIssuer
@@ -62,12 +53,15 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClusterM2MIssuerSpec
   map:
     fields:
-    - name: chosenClientIDs
-      type:
-        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ChosenClientIDs
     - name: environment
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.Environment
+    - name: grants
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.Grant
+          elementRelationship: atomic
     - name: projectID
       type:
         scalar: string
@@ -83,6 +77,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClusterM2MIssuerStatus
   map:
     fields:
+    - name: clients
+      type:
+        scalar: numeric
     - name: conditions
       type:
         list:
@@ -91,6 +88,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: introspectionURL
+      type:
+        scalar: string
     - name: jwksURL
       type:
         scalar: string
@@ -103,6 +103,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: revocationURL
+      type:
+        scalar: string
     - name: tokenURL
       type:
         scalar: string
@@ -146,6 +149,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: deletionPolicy
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.DeletionPolicy
+    - name: delivery
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretDelivery
     - name: issuerName
       type:
         scalar: string
@@ -163,6 +169,33 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.Environment
   scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.Grant
+  map:
+    fields:
+    - name: audiences
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.Audience
+          elementRelationship: atomic
+    - name: chosenClientIDs
+      type:
+        scalar: boolean
+    - name: metadataKeys
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: namespaces
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.NamespaceSelection
+    - name: scopes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ImportSpec
   map:
     fields:
@@ -193,6 +226,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.Audience
           elementRelationship: atomic
+    - name: customClaims
+      type:
+        scalar: string
+    - name: issuer
+      type:
+        scalar: string
     - name: lifetime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
@@ -205,6 +244,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: profile
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.TokenProfile
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.KeyRotationSpec
+  map:
+    fields:
+    - name: interval
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: trigger
+      type:
+        scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.LabelValue
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.M2MClient
@@ -240,6 +288,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: issuerRef
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.IssuerReference
+    - name: publicKeys
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.PublicKeySet
     - name: rotation
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationSpec
@@ -263,6 +314,12 @@ var schemaYAML = typed.YAMLObject(`types:
         map:
           elementType:
             namedType: io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON
+          elementRelationship: atomic
+    - name: workloadIdentities
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.WorkloadIdentity
           elementRelationship: atomic
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.M2MClientStatus
   map:
@@ -323,6 +380,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: restartedFor
       type:
         scalar: string
+    - name: revokedTokens
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.RevokedToken
+          elementRelationship: associative
+          keys:
+          - digest
     - name: seal
       type:
         scalar: string
@@ -332,11 +397,65 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tokenURL
       type:
         scalar: string
+    - name: tokensNotBefore
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: usage
       type:
         list:
           elementType:
             namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.VersionUsage
+          elementRelationship: atomic
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.NamespaceSelection
+  map:
+    fields:
+    - name: names
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: selector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.PublicKey
+  map:
+    fields:
+    - name: alg
+      type:
+        scalar: string
+    - name: crv
+      type:
+        scalar: string
+    - name: e
+      type:
+        scalar: string
+    - name: kid
+      type:
+        scalar: string
+    - name: kty
+      type:
+        scalar: string
+    - name: "n"
+      type:
+        scalar: string
+    - name: use
+      type:
+        scalar: string
+    - name: x
+      type:
+        scalar: string
+    - name: "y"
+      type:
+        scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.PublicKeySet
+  map:
+    fields:
+    - name: keys
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.PublicKey
           elementRelationship: atomic
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.RetireWhenUnused
   map:
@@ -347,6 +466,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: for
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.RevokedToken
+  map:
+    fields:
+    - name: digest
+      type:
+        scalar: string
+    - name: expiresAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationMode
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.RotationSpec
@@ -391,6 +519,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: spec
       type:
         scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretDelivery
+  scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKeys
@@ -438,6 +568,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: deletionPolicy
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.DeletionPolicy
+    - name: delivery
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretDelivery
     - name: importFrom
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ImportSpec
@@ -464,6 +597,8 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretMetadata
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretVersion
   scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SigningKeyState
+  scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SigningKeyStatus
   map:
     fields:
@@ -476,12 +611,33 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: kid
       type:
         scalar: string
+    - name: publishedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: publishedUntil
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: retiredAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: state
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SigningKeyState
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SigningSpec
   map:
     fields:
     - name: algorithm
       type:
         scalar: string
+    - name: revoke
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: rotation
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.KeyRotationSpec
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.StagedAction
   map:
     fields:
@@ -507,6 +663,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lifetime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: notBefore
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.VersionUsage
   map:
     fields:
@@ -523,6 +682,12 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
     - name: name
+      type:
+        scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.WorkloadIdentity
+  map:
+    fields:
+    - name: serviceAccountName
       type:
         scalar: string
 - name: io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON
@@ -572,6 +737,38 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+  map:
+    fields:
+    - name: matchExpressions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
+          elementRelationship: atomic
+    - name: matchLabels
+      type:
+        map:
+          elementType:
+            scalar: string
+    elementRelationship: atomic
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+  scalar: string
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: operator
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+    - name: values
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry
   map:
     fields:

@@ -18,8 +18,10 @@ import (
 // with apply.
 //
 // ClusterM2MIssuer signs the tokens of the clients that name it: what Stytch calls
-// a project. Its signing key is a Secret in the operator's namespace. The operator
-// makes the issuer `default` once, when it is installed; it serves every namespace.
+// a project. Its signing keys are in a Secret of the operator's namespace, and rotate
+// by themselves. Its grants say which namespaces may hold which scopes, audiences and
+// metadata. The operator makes the issuer `default` once, when it is installed; that
+// one grants everything to every namespace.
 type ClusterM2MIssuerApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`

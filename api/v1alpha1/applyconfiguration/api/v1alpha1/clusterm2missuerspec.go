@@ -14,8 +14,8 @@ import (
 //
 // ClusterM2MIssuerSpec is what an issuer should be.
 type ClusterM2MIssuerSpecApplyConfiguration struct {
-	// url of the issuer: the `iss` claim of its tokens, and what its endpoints' URLs
-	// begin with. https, or http on the loopback interface; no query, fragment or
+	// url of the issuer: the `iss` claim of its tokens, unless token.issuer is another,
+	// and what its endpoints' URLs begin with. https, or http on the loopback interface; no query, fragment or
 	// trailing slash (RFC 8414 section 2); no path with the Stytch profile. It can't
 	// be changed.
 	URL *string `json:"url,omitempty"`
@@ -29,9 +29,10 @@ type ClusterM2MIssuerSpecApplyConfiguration struct {
 	Signing *SigningSpecApplyConfiguration `json:"signing,omitempty"`
 	// token says what tokens are like.
 	Token *IssuerTokenSpecApplyConfiguration `json:"token,omitempty"`
-	// chosenClientIDs says who may choose client ids (spec.clientID of an M2MClient, or
-	// an import). Nobody where it is absent.
-	ChosenClientIDs *ChosenClientIDsApplyConfiguration `json:"chosenClientIDs,omitempty"`
+	// grants say what clients may hold. A client holds what it asks for, as far as one
+	// of the grants to its namespace has it; the rest is named in its conditions.
+	// Without grants clients hold no scopes, no audiences of their own and no metadata.
+	Grants []GrantApplyConfiguration `json:"grants,omitempty"`
 }
 
 // ClusterM2MIssuerSpecApplyConfiguration constructs a declarative configuration of the ClusterM2MIssuerSpec type for use with
@@ -80,10 +81,15 @@ func (b *ClusterM2MIssuerSpecApplyConfiguration) WithToken(value *IssuerTokenSpe
 	return b
 }
 
-// WithChosenClientIDs sets the ChosenClientIDs field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the ChosenClientIDs field is set to the value of the last call.
-func (b *ClusterM2MIssuerSpecApplyConfiguration) WithChosenClientIDs(value *ChosenClientIDsApplyConfiguration) *ClusterM2MIssuerSpecApplyConfiguration {
-	b.ChosenClientIDs = value
+// WithGrants adds the given value to the Grants field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Grants field.
+func (b *ClusterM2MIssuerSpecApplyConfiguration) WithGrants(values ...*GrantApplyConfiguration) *ClusterM2MIssuerSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithGrants")
+		}
+		b.Grants = append(b.Grants, *values[i])
+	}
 	return b
 }

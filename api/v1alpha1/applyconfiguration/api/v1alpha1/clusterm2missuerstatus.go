@@ -22,6 +22,12 @@ type ClusterM2MIssuerStatusApplyConfiguration struct {
 	TokenURL *string `json:"tokenURL,omitempty"`
 	// jwksURL is where verifiers get the public keys.
 	JWKSURL *string `json:"jwksURL,omitempty"`
+	// introspectionURL is where services ask whether a token is still active (RFC 7662).
+	IntrospectionURL *string `json:"introspectionURL,omitempty"`
+	// revocationURL is where clients revoke their tokens (RFC 7009).
+	RevocationURL *string `json:"revocationURL,omitempty"`
+	// clients is how many M2MClients name the issuer, as counted at most once a minute.
+	Clients *int32 `json:"clients,omitempty"`
 	// keys are the signing keys.
 	Keys []SigningKeyStatusApplyConfiguration `json:"keys,omitempty"`
 }
@@ -66,6 +72,30 @@ func (b *ClusterM2MIssuerStatusApplyConfiguration) WithTokenURL(value string) *C
 // If called multiple times, the JWKSURL field is set to the value of the last call.
 func (b *ClusterM2MIssuerStatusApplyConfiguration) WithJWKSURL(value string) *ClusterM2MIssuerStatusApplyConfiguration {
 	b.JWKSURL = &value
+	return b
+}
+
+// WithIntrospectionURL sets the IntrospectionURL field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IntrospectionURL field is set to the value of the last call.
+func (b *ClusterM2MIssuerStatusApplyConfiguration) WithIntrospectionURL(value string) *ClusterM2MIssuerStatusApplyConfiguration {
+	b.IntrospectionURL = &value
+	return b
+}
+
+// WithRevocationURL sets the RevocationURL field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RevocationURL field is set to the value of the last call.
+func (b *ClusterM2MIssuerStatusApplyConfiguration) WithRevocationURL(value string) *ClusterM2MIssuerStatusApplyConfiguration {
+	b.RevocationURL = &value
+	return b
+}
+
+// WithClients sets the Clients field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Clients field is set to the value of the last call.
+func (b *ClusterM2MIssuerStatusApplyConfiguration) WithClients(value int32) *ClusterM2MIssuerStatusApplyConfiguration {
+	b.Clients = &value
 	return b
 }
 

@@ -23,7 +23,10 @@ type EffectiveClientApplyConfiguration struct {
 	TokenLifetime *v1.Duration `json:"tokenLifetime,omitempty"`
 	// audiences are the `aud` claim of the client's tokens.
 	Audiences []string `json:"audiences,omitempty"`
-	// deletionPolicy is what becomes of the Secret when the client is deleted.
+	// delivery is whether the client has a secret.
+	Delivery *apiv1alpha1.SecretDelivery `json:"delivery,omitempty"`
+	// deletionPolicy is what becomes of the Secret when the client is deleted; absent
+	// where it has none.
 	DeletionPolicy *apiv1alpha1.DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// overlap is how long a secret stays valid after it was replaced.
 	Overlap *v1.Duration `json:"overlap,omitempty"`
@@ -69,6 +72,14 @@ func (b *EffectiveClientApplyConfiguration) WithAudiences(values ...string) *Eff
 	for i := range values {
 		b.Audiences = append(b.Audiences, values[i])
 	}
+	return b
+}
+
+// WithDelivery sets the Delivery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Delivery field is set to the value of the last call.
+func (b *EffectiveClientApplyConfiguration) WithDelivery(value apiv1alpha1.SecretDelivery) *EffectiveClientApplyConfiguration {
+	b.Delivery = &value
 	return b
 }
 

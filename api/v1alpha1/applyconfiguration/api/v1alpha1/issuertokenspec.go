@@ -19,6 +19,10 @@ type IssuerTokenSpecApplyConfiguration struct {
 	// the SDKs of Stytch verify; RFC9068 gives JWT access tokens of RFC 9068. It
 	// can't be changed.
 	Profile *apiv1alpha1.TokenProfile `json:"profile,omitempty"`
+	// issuer is the `iss` claim, where it isn't the URL: for example
+	// `stytch.com/PROJECT_ID`, which the SDKs of Stytch also take. The documents that
+	// describe the issuer name its URL all the same. It can't be changed.
+	Issuer *string `json:"issuer,omitempty"`
 	// lifetime of tokens of clients that don't set their own; 1h where it is absent.
 	Lifetime *v1.Duration `json:"lifetime,omitempty"`
 	// minLifetime is the shortest lifetime that a client may set; 1m where it is absent.
@@ -29,6 +33,13 @@ type IssuerTokenSpecApplyConfiguration struct {
 	// their own (the `aud` claim). With the Stytch profile the project id is always
 	// among them; with RFC9068 it stands in where nothing else is named.
 	Audiences []apiv1alpha1.Audience `json:"audiences,omitempty"`
+	// customClaims is a template of further claims, a JSON object such as
+	// `{"tier": {{ client.trusted_metadata.billing_tier }}, "user": {{ request.user_id }}}`.
+	// In place of a value an expression may stand: client.trusted_metadata and a key of
+	// the client's granted metadata, client.client_id, client.namespace, or request. and
+	// the name of a further parameter of the token request, which is the caller's own
+	// word. What is missing or null leaves its claim out.
+	CustomClaims *string `json:"customClaims,omitempty"`
 }
 
 // IssuerTokenSpecApplyConfiguration constructs a declarative configuration of the IssuerTokenSpec type for use with
@@ -42,6 +53,14 @@ func IssuerTokenSpec() *IssuerTokenSpecApplyConfiguration {
 // If called multiple times, the Profile field is set to the value of the last call.
 func (b *IssuerTokenSpecApplyConfiguration) WithProfile(value apiv1alpha1.TokenProfile) *IssuerTokenSpecApplyConfiguration {
 	b.Profile = &value
+	return b
+}
+
+// WithIssuer sets the Issuer field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Issuer field is set to the value of the last call.
+func (b *IssuerTokenSpecApplyConfiguration) WithIssuer(value string) *IssuerTokenSpecApplyConfiguration {
+	b.Issuer = &value
 	return b
 }
 
@@ -76,5 +95,13 @@ func (b *IssuerTokenSpecApplyConfiguration) WithAudiences(values ...apiv1alpha1.
 	for i := range values {
 		b.Audiences = append(b.Audiences, values[i])
 	}
+	return b
+}
+
+// WithCustomClaims sets the CustomClaims field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CustomClaims field is set to the value of the last call.
+func (b *IssuerTokenSpecApplyConfiguration) WithCustomClaims(value string) *IssuerTokenSpecApplyConfiguration {
+	b.CustomClaims = &value
 	return b
 }

@@ -13,7 +13,8 @@ import (
 // M2MClientSpecApplyConfiguration represents a declarative configuration of the M2MClientSpec type for use
 // with apply.
 //
-// M2MClientSpec is what a client should be.
+// M2MClientSpec is what a client should be. What can't be changed is a rule of the
+// M2MClient: the spec may be null, and a rule on it wouldn't see that.
 type M2MClientSpecApplyConfiguration struct {
 	// issuerRef names the issuer that signs the client's tokens; the issuer
 	// `default` where it is absent. It can't be changed.
@@ -34,7 +35,7 @@ type M2MClientSpecApplyConfiguration struct {
 	State *apiv1alpha1.ClientState `json:"state,omitempty"`
 	// clientID is the OAuth client_id, where it isn't left to the operator to make one
 	// that nobody else has. The issuer must let this namespace choose
-	// (spec.chosenClientIDs). It can't be changed.
+	// (spec.grants). It can't be changed.
 	ClientID *string `json:"clientID,omitempty"`
 	// secret says how the credential is delivered.
 	Secret *SecretSpecApplyConfiguration `json:"secret,omitempty"`
@@ -42,6 +43,13 @@ type M2MClientSpecApplyConfiguration struct {
 	Rotation *RotationSpecApplyConfiguration `json:"rotation,omitempty"`
 	// token says what the client's tokens are like.
 	Token *TokenSpecApplyConfiguration `json:"token,omitempty"`
+	// workloadIdentities are ServiceAccounts of the same namespace whose pods get the
+	// client's tokens without any secret: a pod presents a projected token of its
+	// account, made for the issuer's URL alone, as client_assertion (RFC 7523).
+	WorkloadIdentities []WorkloadIdentityApplyConfiguration `json:"workloadIdentities,omitempty"`
+	// publicKeys are keys whose private halves the client signs its assertions with
+	// (private_key_jwt, RFC 7523), as a JSON Web Key Set.
+	PublicKeys *PublicKeySetApplyConfiguration `json:"publicKeys,omitempty"`
 }
 
 // M2MClientSpecApplyConfiguration constructs a declarative configuration of the M2MClientSpec type for use with
@@ -135,5 +143,26 @@ func (b *M2MClientSpecApplyConfiguration) WithRotation(value *RotationSpecApplyC
 // If called multiple times, the Token field is set to the value of the last call.
 func (b *M2MClientSpecApplyConfiguration) WithToken(value *TokenSpecApplyConfiguration) *M2MClientSpecApplyConfiguration {
 	b.Token = value
+	return b
+}
+
+// WithWorkloadIdentities adds the given value to the WorkloadIdentities field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the WorkloadIdentities field.
+func (b *M2MClientSpecApplyConfiguration) WithWorkloadIdentities(values ...*WorkloadIdentityApplyConfiguration) *M2MClientSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithWorkloadIdentities")
+		}
+		b.WorkloadIdentities = append(b.WorkloadIdentities, *values[i])
+	}
+	return b
+}
+
+// WithPublicKeys sets the PublicKeys field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PublicKeys field is set to the value of the last call.
+func (b *M2MClientSpecApplyConfiguration) WithPublicKeys(value *PublicKeySetApplyConfiguration) *M2MClientSpecApplyConfiguration {
+	b.PublicKeys = value
 	return b
 }

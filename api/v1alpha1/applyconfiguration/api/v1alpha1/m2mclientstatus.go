@@ -54,13 +54,19 @@ type M2MClientStatusApplyConfiguration struct {
 	GrantedScopes []string `json:"grantedScopes,omitempty"`
 	// credentials are the valid versions of the client's secret, the newest first.
 	Credentials []CredentialStatusApplyConfiguration `json:"credentials,omitempty"`
-	// seal is a MAC over the object's UID, the client id, the credentials and the state
-	// of their rotation. Token servers ignore a status whose seal doesn't hold.
+	// tokensNotBefore is the latest of the cut-offs that spec.token.notBefore ever set:
+	// tokens that were issued before are not active.
+	TokensNotBefore *metav1.Time `json:"tokensNotBefore,omitempty"`
+	// seal is a MAC over the object's UID, the client id, the credentials, the state of
+	// their rotation and tokensNotBefore. Token servers ignore a status whose seal doesn't hold.
 	Seal *string `json:"seal,omitempty"`
 	// usage says when versions of the secret were last used, the latest use first. The
 	// token servers write it, at most once an hour while a replaced secret is valid and
 	// else once a day. It makes no version valid.
 	Usage []VersionUsageApplyConfiguration `json:"usage,omitempty"`
+	// revokedTokens are tokens that the client revoked (RFC 7009) and that have not
+	// expired. The token servers write it.
+	RevokedTokens []RevokedTokenApplyConfiguration `json:"revokedTokens,omitempty"`
 }
 
 // M2MClientStatusApplyConfiguration constructs a declarative configuration of the M2MClientStatus type for use with
@@ -217,6 +223,14 @@ func (b *M2MClientStatusApplyConfiguration) WithCredentials(values ...*Credentia
 	return b
 }
 
+// WithTokensNotBefore sets the TokensNotBefore field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TokensNotBefore field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithTokensNotBefore(value metav1.Time) *M2MClientStatusApplyConfiguration {
+	b.TokensNotBefore = &value
+	return b
+}
+
 // WithSeal sets the Seal field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Seal field is set to the value of the last call.
@@ -234,6 +248,19 @@ func (b *M2MClientStatusApplyConfiguration) WithUsage(values ...*VersionUsageApp
 			panic("nil value passed to WithUsage")
 		}
 		b.Usage = append(b.Usage, *values[i])
+	}
+	return b
+}
+
+// WithRevokedTokens adds the given value to the RevokedTokens field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the RevokedTokens field.
+func (b *M2MClientStatusApplyConfiguration) WithRevokedTokens(values ...*RevokedTokenApplyConfiguration) *M2MClientStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithRevokedTokens")
+		}
+		b.RevokedTokens = append(b.RevokedTokens, *values[i])
 	}
 	return b
 }

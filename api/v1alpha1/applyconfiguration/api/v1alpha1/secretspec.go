@@ -18,6 +18,10 @@ type SecretSpecApplyConfiguration struct {
 	// changed the secret stays, and the Secret of the old name is kept, up to date,
 	// for the overlap: running pods mount it.
 	Name *string `json:"name,omitempty"`
+	// delivery is Secret where it is absent: the operator makes a secret and puts it
+	// into the Secret. With None it makes no secret and writes no Secret: the client
+	// authenticates by workloadIdentities or publicKeys. It can't be changed.
+	Delivery *apiv1alpha1.SecretDelivery `json:"delivery,omitempty"`
 	// deletionPolicy says what becomes of the Secret when the M2MClient is deleted.
 	// Delete, also where it is absent, removes it; Retain leaves it, no longer valid.
 	DeletionPolicy *apiv1alpha1.DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -39,6 +43,14 @@ func SecretSpec() *SecretSpecApplyConfiguration {
 // If called multiple times, the Name field is set to the value of the last call.
 func (b *SecretSpecApplyConfiguration) WithName(value string) *SecretSpecApplyConfiguration {
 	b.Name = &value
+	return b
+}
+
+// WithDelivery sets the Delivery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Delivery field is set to the value of the last call.
+func (b *SecretSpecApplyConfiguration) WithDelivery(value apiv1alpha1.SecretDelivery) *SecretSpecApplyConfiguration {
+	b.Delivery = &value
 	return b
 }
 

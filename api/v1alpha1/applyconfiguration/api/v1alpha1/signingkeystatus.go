@@ -6,6 +6,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -18,8 +19,18 @@ type SigningKeyStatusApplyConfiguration struct {
 	KeyID *string `json:"kid,omitempty"`
 	// algorithm that the key signs with.
 	Algorithm *string `json:"algorithm,omitempty"`
-	// activeFrom is when the key began to sign.
+	// state is Next before the key signs, Active while it does, and Retired while tokens
+	// that it signed may be valid.
+	State *apiv1alpha1.SigningKeyState `json:"state,omitempty"`
+	// publishedAt is since when verifiers can have the key.
+	PublishedAt *v1.Time `json:"publishedAt,omitempty"`
+	// activeFrom is when the key begins to sign, or began to.
 	ActiveFrom *v1.Time `json:"activeFrom,omitempty"`
+	// retiredAt is when another key took over; absent before.
+	RetiredAt *v1.Time `json:"retiredAt,omitempty"`
+	// publishedUntil is when the key is no longer published, because all tokens that it
+	// signed have expired; absent before it is retired.
+	PublishedUntil *v1.Time `json:"publishedUntil,omitempty"`
 }
 
 // SigningKeyStatusApplyConfiguration constructs a declarative configuration of the SigningKeyStatus type for use with
@@ -44,10 +55,42 @@ func (b *SigningKeyStatusApplyConfiguration) WithAlgorithm(value string) *Signin
 	return b
 }
 
+// WithState sets the State field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the State field is set to the value of the last call.
+func (b *SigningKeyStatusApplyConfiguration) WithState(value apiv1alpha1.SigningKeyState) *SigningKeyStatusApplyConfiguration {
+	b.State = &value
+	return b
+}
+
+// WithPublishedAt sets the PublishedAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PublishedAt field is set to the value of the last call.
+func (b *SigningKeyStatusApplyConfiguration) WithPublishedAt(value v1.Time) *SigningKeyStatusApplyConfiguration {
+	b.PublishedAt = &value
+	return b
+}
+
 // WithActiveFrom sets the ActiveFrom field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ActiveFrom field is set to the value of the last call.
 func (b *SigningKeyStatusApplyConfiguration) WithActiveFrom(value v1.Time) *SigningKeyStatusApplyConfiguration {
 	b.ActiveFrom = &value
+	return b
+}
+
+// WithRetiredAt sets the RetiredAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RetiredAt field is set to the value of the last call.
+func (b *SigningKeyStatusApplyConfiguration) WithRetiredAt(value v1.Time) *SigningKeyStatusApplyConfiguration {
+	b.RetiredAt = &value
+	return b
+}
+
+// WithPublishedUntil sets the PublishedUntil field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PublishedUntil field is set to the value of the last call.
+func (b *SigningKeyStatusApplyConfiguration) WithPublishedUntil(value v1.Time) *SigningKeyStatusApplyConfiguration {
+	b.PublishedUntil = &value
 	return b
 }

@@ -14,6 +14,12 @@ type SigningSpecApplyConfiguration struct {
 	// absent, ES384, RS256, RS384, PS256 or EdDSA. Stytch's Python SDK takes RS256
 	// only. It can't be changed.
 	Algorithm *string `json:"algorithm,omitempty"`
+	// rotation says when a signing key is replaced.
+	Rotation *KeyRotationSpecApplyConfiguration `json:"rotation,omitempty"`
+	// revoke lists ids (kid) of signing keys that must not be trusted any more: leaked
+	// ones. They are no longer published, sign nothing, and tokens that they signed are
+	// not active. The next key signs at once.
+	Revoke []string `json:"revoke,omitempty"`
 }
 
 // SigningSpecApplyConfiguration constructs a declarative configuration of the SigningSpec type for use with
@@ -27,5 +33,23 @@ func SigningSpec() *SigningSpecApplyConfiguration {
 // If called multiple times, the Algorithm field is set to the value of the last call.
 func (b *SigningSpecApplyConfiguration) WithAlgorithm(value string) *SigningSpecApplyConfiguration {
 	b.Algorithm = &value
+	return b
+}
+
+// WithRotation sets the Rotation field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Rotation field is set to the value of the last call.
+func (b *SigningSpecApplyConfiguration) WithRotation(value *KeyRotationSpecApplyConfiguration) *SigningSpecApplyConfiguration {
+	b.Rotation = value
+	return b
+}
+
+// WithRevoke adds the given value to the Revoke field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Revoke field.
+func (b *SigningSpecApplyConfiguration) WithRevoke(values ...string) *SigningSpecApplyConfiguration {
+	for i := range values {
+		b.Revoke = append(b.Revoke, values[i])
+	}
 	return b
 }

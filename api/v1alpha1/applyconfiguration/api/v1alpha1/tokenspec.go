@@ -18,10 +18,15 @@ type TokenSpecApplyConfiguration struct {
 	// lifetime of the client's tokens, such as 30m or 1h; the issuer's where it is
 	// absent. It must lie within the issuer's bounds.
 	Lifetime *v1.Duration `json:"lifetime,omitempty"`
-	// audiences are the services that the client's tokens are for (the `aud` claim);
-	// the issuer's where it is absent. With the Stytch profile the project id is
-	// always among them.
+	// audiences are the services that the client's tokens are for (the `aud` claim), of
+	// those that the issuer grants to the namespace; the issuer's own where it is
+	// absent. With the Stytch profile the project id is always among them; with RFC9068
+	// a token request can choose some of them (`resource`, RFC 8707).
 	Audiences []apiv1alpha1.Audience `json:"audiences,omitempty"`
+	// notBefore cuts off all tokens that were issued before this time: introspection
+	// says that they are not active. A cut-off that has come stays, also if this is
+	// removed or set to an earlier time.
+	NotBefore *v1.Time `json:"notBefore,omitempty"`
 }
 
 // TokenSpecApplyConfiguration constructs a declarative configuration of the TokenSpec type for use with
@@ -45,5 +50,13 @@ func (b *TokenSpecApplyConfiguration) WithAudiences(values ...apiv1alpha1.Audien
 	for i := range values {
 		b.Audiences = append(b.Audiences, values[i])
 	}
+	return b
+}
+
+// WithNotBefore sets the NotBefore field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NotBefore field is set to the value of the last call.
+func (b *TokenSpecApplyConfiguration) WithNotBefore(value v1.Time) *TokenSpecApplyConfiguration {
+	b.NotBefore = &value
 	return b
 }

@@ -1,0 +1,161 @@
+package token
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/m2m-operator/m2m-operator/internal/assertion"
+	"github.com/m2m-operator/m2m-operator/internal/jws"
+)
+
+// jwtBearer is the one type of client assertions (RFC 7523 section 2.2).
+const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// Authenticate tells who a request is from. A refusal is an [*Error].
+func (a *Authority) Authenticate(now time.Time, issuer *Issuer, r *Request) (Grant, error) {
+	if err := r.check(); err != nil {
+		return Grant{}, err
+	}
+	if !issuer.Available() {
+		return Grant{}, errNoKey
+	}
+	freshness := a.directory.Freshness(now)
+	if freshness == Expired {
+		return Grant{}, errExpired
+	}
+	authenticate := a.bySecret
+	if r.Assertion != "" {
+		authenticate = a.byAssertion
+	}
+	g, err := authenticate(now, issuer, r)
+	if refusal, ok := errors.AsType[*Error](err); ok && freshness == Stale && refusal.Description == failed {
+		// What isn't known here may be known elsewhere: a new client, a new secret.
+		return g, &Error{TemporarilyUnavailable, errStale.Description, "stale_" + refusal.Reason}
+	}
+	return g, err
+}
+
+// check refuses requests that don't say who they are from.
+func (r *Request) check() error {
+	switch {
+	case r.Assertion != "" && r.ClientSecret != "":
+		return errTwoMethods
+	case r.Assertion != "" && r.AssertionType != jwtBearer:
+		return errAssertionType
+	case r.Assertion == "" && (r.ClientID == "" || r.ClientSecret == ""):
+		return errNoCredential
+	}
+	return nil
+}
+
+func (a *Authority) bySecret(now time.Time, issuer *Issuer, r *Request) (Grant, error) {
+	g := Grant{Method: BySecret}
+	pepper := a.directory.Pepper()
+	if pepper == nil {
+		return g, errNoPepper
+	}
+	client, known := a.directory.Client(issuer, r.ClientID)
+	if !known {
+		client = nobody
+	}
+	digests := pepper.Digests(r.ClientID, r.ClientSecret)
+	var err error
+	if g.Version, err = client.authenticate(&digests, now); err != nil {
+		return g, err
+	}
+	g.Client = client
+	return g, nil
+}
+
+// byAssertion tells a pod's ServiceAccount token from an assertion that the client
+// signed itself, by who says that they issued it.
+func (a *Authority) byAssertion(now time.Time, issuer *Issuer, r *Request) (Grant, error) {
+	t, err := jws.Parse(r.Assertion)
+	if err != nil {
+		return Grant{}, refusedAssertion(err)
+	}
+	if cluster := a.directory.Cluster(); cluster != nil && t.Claims.Issuer == cluster.Issuer {
+		return a.byServiceAccount(now, issuer, r, t, cluster)
+	}
+	return a.byPrivateKey(now, issuer, r, t)
+}
+
+func (a *Authority) byServiceAccount(now time.Time, issuer *Issuer, r *Request, t *jws.Token, cluster *Cluster) (Grant, error) {
+	g := Grant{Method: ByServiceAccount}
+	proven, err := assertion.CheckServiceAccount(t, cluster.Keys, cluster.Issuer, issuer.URL, now)
+	if errors.Is(err, jws.ErrUnknownKey) {
+		a.directory.UnknownClusterKey()
+	}
+	if err != nil {
+		return g, refusedAssertion(err)
+	}
+	account := Account{proven.Namespace, proven.Name}
+	if uid := a.directory.AccountUID(account); uid == "" || uid != proven.UID {
+		return g, errAccountGone
+	}
+	g.Account = account
+	client, err := chosen(a.directory.ClientsOf(issuer, account), r.ClientID)
+	switch {
+	case err != nil:
+		return g, err
+	case !client.active:
+		return g, errInactive
+	}
+	g.Client = client
+	return g, nil
+}
+
+// chosen picks the client that a ServiceAccount authenticates as: the one that the
+// request names, or the only one.
+func chosen(clients []*Client, id string) (*Client, error) {
+	if id != "" {
+		clients = slices.DeleteFunc(slices.Clone(clients), func(c *Client) bool { return c.id != id })
+	}
+	switch len(clients) {
+	case 0:
+		return nil, errNoClientOfAccount
+	case 1:
+		return clients[0], nil
+	default:
+		return nil, errSeveralClients
+	}
+}
+
+func (a *Authority) byPrivateKey(now time.Time, issuer *Issuer, r *Request, t *jws.Token) (Grant, error) {
+	g := Grant{Method: ByPrivateKey}
+	id := t.Claims.Issuer
+	if r.ClientID != "" && r.ClientID != id {
+		return g, errAssertionClient
+	}
+	client, known := a.directory.Client(issuer, id)
+	if !known {
+		return g, errUnknownClient
+	}
+	jti, expires, err := assertion.CheckPrivateKey(t, client.publicKeys(), id, issuer.URL, now)
+	switch {
+	case errors.Is(err, jws.ErrUnknownKey), errors.Is(err, jws.ErrSignature):
+		return g, errWrongSignature
+	case err != nil:
+		return g, refusedAssertion(err)
+	case !client.active:
+		return g, errInactive
+	}
+	if err := a.replays.Use(issuer.Name+"/"+id, jti, expires, now); err != nil {
+		return g, refusedAssertion(err)
+	}
+	g.Client = client
+	return g, nil
+}
+
+// refusedAssertion passes on what is wrong with an assertion, which depends on the
+// assertion alone.
+func refusedAssertion(err error) error {
+	if refusal, ok := errors.AsType[*assertion.Error](err); ok {
+		return &Error{InvalidClient, "client_assertion is refused: " + refusal.Message, refusal.Reason}
+	}
+	if malformed, ok := errors.AsType[*jws.Error](err); ok {
+		return &Error{InvalidClient, "client_assertion is refused: " + malformed.Message, malformed.Reason}
+	}
+	return err
+}
