@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,10 +190,11 @@ func (i *Installation) credentialHolder(ctx context.Context) (string, error) {
 // a whole large cluster at once. A cache has no pages: there size is 0.
 func eachPage(ctx context.Context, from client.Reader, list client.ObjectList, size int64, visit func() (enough bool), which ...client.ListOption) error {
 	for {
-		options := append([]client.ListOption{client.UnsafeDisableDeepCopy}, which...)
+		page := []client.ListOption{client.UnsafeDisableDeepCopy}
 		if size > 0 {
-			options = append(which[:len(which):len(which)], client.Limit(size), client.Continue(list.GetContinue()))
+			page = []client.ListOption{client.Limit(size), client.Continue(list.GetContinue())}
 		}
+		options := slices.Concat(which, page)
 		if err := from.List(ctx, list, options...); err != nil {
 			return err
 		}

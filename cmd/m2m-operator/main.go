@@ -42,7 +42,7 @@ func newCommand() *cobra.Command {
 exchanges credentials for short-lived JWTs (OAuth 2.0 client credentials).
 
 Its roles run side by side, each as its own ServiceAccount: "controller" (one
-leader at a time) and "server" (any number of replicas).`,
+leader at a time) and "server" (any number of replicas). "keys" moves signing keys.`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -52,7 +52,7 @@ leader at a time) and "server" (any number of replicas).`,
 	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig `file`; without it $KUBECONFIG, the cluster that this pod runs in, or ~/.kube/config")
 	flags.StringVar(&c.namespace, "namespace", "m2m-system", "the operator's own `namespace`, which holds the pepper and the signing keys")
 	flags.StringVar(&c.logLevel, "log-level", "info", "how much is logged: debug, info, warn or error")
-	root.AddCommand(newControllerCommand(&c), newServerCommand(&c))
+	root.AddCommand(newControllerCommand(&c), newServerCommand(&c), newKeysCommand(&c))
 	return root
 }
 

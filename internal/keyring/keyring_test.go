@@ -23,7 +23,7 @@ func with(t testing.TB, r Ring, alg Algorithm, activeFrom time.Time) Ring {
 		t.Fatal(err)
 	}
 	k.Longest = time.Hour
-	return Ring{append(r.Keys[:len(r.Keys):len(r.Keys)], k), r.Triggers}
+	return Ring{append(slices.Clip(r.Keys), k), r.Triggers}
 }
 
 func TestRingRoundTrip(t *testing.T) {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -266,4 +269,79 @@ func TestClientsAreCounted(t *testing.T) {
 	if out := shared.kubectl(t, "get", "m2missuer", issuer.Name); !strings.Contains(out, "CLIENTS") {
 		t.Errorf("%s", out)
 	}
+}
+
+// Keys that were exported are the issuer's again after they were lost, and in another
+// cluster; other keys are never replaced without a word.
+func TestExportAndImport(t *testing.T) {
+	t.Parallel()
+	o := ownOperator(t)
+	issuer := &v1alpha1.ClusterM2MIssuer{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultIssuer}}
+	secret := o.secret(t, o.readyClient(t, nil))
+	o.waitAccepted(t, secret)
+	token := o.getToken(t, secret)
+	keys := o.keysOf(t, issuer)
+	file := filepath.Join(t.TempDir(), "keys.json")
+	if out, err := o.keys(t, "export", "-o", file); err != nil || !strings.Contains(out, "keep it safe") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if out, err := o.keys(t, "export", "-o", file); err == nil {
+		t.Errorf("an existing file is written over: %s", out)
+	}
+	held, _ := o.ring(t, issuer)
+	if err := o.Delete(t.Context(), held); err != nil {
+		t.Fatal(err)
+	}
+	o.waitIssuer(t, issuer, v1alpha1.ReasonSigningKeyLost)
+	if out, err := o.keys(t, "import", file); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	o.waitIssuer(t, issuer, v1alpha1.ReasonSigning)
+	o.waitSigner(t, issuer, secret, keys[v1alpha1.SigningKeyActive], keys[v1alpha1.SigningKeyActive], keys[v1alpha1.SigningKeyNext])
+	o.waitActive(t, issuer, secret, token, true)
+	if out, err := o.keys(t, "import", file); err != nil {
+		t.Errorf("the same keys again: %v: %s", err, out)
+	}
+
+	// Another issuer's place: its keys stay unless that is asked for.
+	other := o.newIssuer(t, nil)
+	was := o.keysOf(t, other)
+	if out, err := o.keys(t, "import", "--issuer", other.Name, file); err == nil || !strings.Contains(out, "--replace") || !strings.Contains(out, was[v1alpha1.SigningKeyActive]) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := o.keys(t, "import", "--issuer", other.Name, "--replace", file); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	eventually(t, func() string {
+		if now := o.keysOf(t, other); now[v1alpha1.SigningKeyActive] != keys[v1alpha1.SigningKeyActive] {
+			return fmt.Sprint(now)
+		}
+		return ""
+	})
+	damaged, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(damaged), keys[v1alpha1.SigningKeyActive], "x", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := o.keys(t, "import", file); err == nil || strings.Contains(out, "PRIVATE KEY") {
+		t.Errorf("a damaged file: %v: %s", err, out)
+	}
+}
+
+// keys runs `m2m-operator keys` as the administrator.
+func (o *operator) keys(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, append([]string{"keys"}, args...)...)
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(kubeconfig, o.Cluster.Kubeconfig(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
