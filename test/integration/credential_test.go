@@ -79,17 +79,14 @@ func TestWrites(t *testing.T) {
 func TestApplyTwiceChangesNothing(t *testing.T) {
 	t.Parallel()
 	namespace := shared.namespace(t)
-	for _, sample := range []string{"m2mclient.yaml", "m2mclient-full.yaml"} {
+	for sample, name := range map[string]string{"m2mclient.yaml": "billing", "m2mclient-full.yaml": "reports", "m2mclient-workload.yaml": "shipping"} {
 		manifest, err := os.ReadFile("../../config/samples/" + sample)
 		if err != nil {
 			t.Fatal(err)
 		}
 		text := strings.ReplaceAll(string(manifest), "namespace: default", "namespace: "+namespace)
 		shared.kubectlInput(t, text, "apply", "--server-side", "-f", "-")
-		c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "billing"}}
-		if sample == "m2mclient-full.yaml" {
-			c.Name = "reports"
-		}
+		c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 		shared.waitReason(t, c, v1alpha1.ReasonIssued)
 		version := c.ResourceVersion
 		shared.kubectlInput(t, text, "apply", "--server-side", "-f", "-")

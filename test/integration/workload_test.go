@@ -1,16 +1,22 @@
 package integration
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/keyring"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -175,4 +181,67 @@ func TestTokenReview(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.waitAnswer(t, http.StatusUnauthorized, ask)
+}
+
+// jwkOf is a public key as a manifest has it.
+func jwkOf(t *testing.T, key *ecdsa.PrivateKey, kid string) v1alpha1.PublicKey {
+	t.Helper()
+	jwk, err := keyring.Key{ID: kid, Algorithm: keyring.ES256, Signer: key}.JWK()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v1alpha1.PublicKey{KeyType: jwk.KeyType, KeyID: kid, Curve: jwk.Curve, X: jwk.X, Y: jwk.Y}
+}
+
+// A client that signs its own assertions gets a token with each of them once at each
+// replica, and keys that can't be used are named.
+func TestPrivateKey(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := shared.readyClient(t, func(c *v1alpha1.M2MClient) {
+		workload()(c)
+		c.Spec.PublicKeys = &v1alpha1.PublicKeySet{Keys: []v1alpha1.PublicKey{jwkOf(t, key, "k1")}}
+	})
+	shared.checkNoSecret(t, c)
+	assertion := func(change func(jwt.MapClaims)) string {
+		claims := jwt.MapClaims{
+			"iss": c.Status.ClientID, "sub": c.Status.ClientID, "aud": c.Status.Issuer,
+			"jti": rand.Text(), "iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
+		}
+		if change != nil {
+			change(claims)
+		}
+		token := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
+		token.Header["kid"] = "k1"
+		signed, err := token.SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	shared.waitAnswer(t, http.StatusOK, func(s server) answer { return s.assert(t, c.Status.TokenURL, assertion(nil)) })
+	once := assertion(nil)
+	for _, s := range shared.servers() {
+		if a := s.assert(t, c.Status.TokenURL, once); a.status != http.StatusOK {
+			t.Errorf("once at a replica: %s", a.body)
+		}
+		if a := s.assert(t, c.Status.TokenURL, once); a.status != http.StatusUnauthorized {
+			t.Errorf("twice at a replica: %s", a.body)
+		}
+	}
+	for name, change := range map[string]func(jwt.MapClaims){
+		"for the token endpoint": func(claims jwt.MapClaims) { claims["aud"] = c.Status.TokenURL },
+		"for long":               func(claims jwt.MapClaims) { claims["exp"] = time.Now().Add(time.Hour).Unix() },
+		"of another":             func(claims jwt.MapClaims) { claims["iss"], claims["sub"] = "other", "other" },
+	} {
+		if a := shared.servers()[0].assert(t, c.Status.TokenURL, assertion(change)); a.status != http.StatusUnauthorized {
+			t.Errorf("%s: %s", name, a.body)
+		}
+	}
+	update(t, shared, c, func(c *v1alpha1.M2MClient) { c.Spec.PublicKeys.Keys[0].X = c.Spec.PublicKeys.Keys[0].Y })
+	shared.waitReason(t, c, v1alpha1.ReasonInvalidPublicKeys)
+	shared.waitAnswer(t, http.StatusUnauthorized, func(s server) answer { return s.assert(t, c.Status.TokenURL, assertion(nil)) })
 }
