@@ -46,7 +46,7 @@ func demo(ctx context.Context, s state) (err error) {
 	heading("It all worked")
 	fmt.Printf(`A manifest became a credential, the credential became a token, and the token was
 verified with the published keys. Deactivated, the client was refused; deleted,
-it was gone with its Secret. That took %v.
+it was gone with its Secret. Another needed none. That took %v.
 
 To play with it yourself: make up
 `, time.Since(started).Round(time.Second))
@@ -81,6 +81,7 @@ func tellStory(ctx context.Context, i *local) error {
 		{"Revoke the old secret: it is refused, the new one works", s.revoke},
 		{"Deactivate the client: it is refused", s.deactivate},
 		{"Delete the client: it is gone, and its Secret with it", s.remove},
+		{"A pod needs no secret at all: the token of its ServiceAccount will do", s.workload},
 	} {
 		heading(step.heading)
 		if err := step.do(); err != nil {
@@ -220,6 +221,30 @@ func (s *story) remove() error {
 		return errors.New("the Secret is still there")
 	}
 	return s.refused()
+}
+
+// workload does what a pod does that mounts a projected token of its ServiceAccount.
+func (s *story) workload() error {
+	if err := s.kubectl("create", "serviceaccount", "shipping"); err != nil {
+		return err
+	}
+	if err := s.kubectl("wait", "m2mclient/shipping", "--for=condition=Ready", "--timeout=30s"); err != nil {
+		return err
+	}
+	args := []string{"create", "token", "shipping", "--audience=" + s.secret["issuer"]}
+	show("kubectl", args)
+	projected, err := s.Cluster.Kubectl(s.ctx, args...).Output()
+	if err != nil {
+		return err
+	}
+	fmt.Println("The token goes to curl's standard input; in a pod it is a file.")
+	r, err := s.curl(fmt.Sprintf("data = \"client_assertion=%s\"\n", strings.TrimSpace(string(projected))), "--config", "-",
+		"--data", "grant_type=client_credentials",
+		"--data-urlencode", "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer", s.secret["token_url"])
+	if err == nil && r.status != http.StatusOK {
+		err = fmt.Errorf("HTTP %d", r.status)
+	}
+	return err
 }
 
 // refused asks for a token until the server, which hears of changes from its watch,
