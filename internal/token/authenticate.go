@@ -75,8 +75,12 @@ func (a *Authority) byAssertion(now time.Time, issuer *Issuer, r *Request) (Gran
 	if err != nil {
 		return Grant{}, refusedAssertion(err)
 	}
-	if cluster := a.directory.Cluster(); cluster != nil && t.Claims.Issuer == cluster.Issuer {
+	cluster := a.directory.Cluster()
+	switch {
+	case cluster != nil && t.Claims.Issuer == cluster.Issuer:
 		return a.byServiceAccount(now, issuer, r, t, cluster)
+	case cluster == nil && t.Claims.Issuer != t.Claims.Subject:
+		return Grant{}, errNoCluster // it may be the cluster's
 	}
 	return a.byPrivateKey(now, issuer, r, t)
 }

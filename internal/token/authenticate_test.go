@@ -142,6 +142,12 @@ func TestByServiceAccount(t *testing.T) {
 				t.Errorf("%s: %+v", name, g)
 			}
 		}
+		if d.cluster = nil; test.reason == "" {
+			_, err := authority.Authorize(testNow, issuer, &r)
+			if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Code != TemporarilyUnavailable {
+				t.Errorf("%s, while the cluster's keys are not known: %v", name, err)
+			}
+		}
 		if asked := d.unknown > 0; asked != (test.kid != "") {
 			t.Errorf("%s: the cluster's keys are asked for again: %t", name, asked)
 		}

@@ -59,8 +59,9 @@ var (
 	// ErrTooManyRevoked says that no more tokens of the client can be revoked one by one.
 	ErrTooManyRevoked = &Error{InvalidRequest, "too many tokens of this client are revoked and have not expired: set spec.token.notBefore of its M2MClient to cut off all of them", "too_many_revoked"}
 
-	errStale    = &Error{TemporarilyUnavailable, "the server can't tell at present whether the credential is valid: try again later", "stale"}
-	errExpired  = &Error{TemporarilyUnavailable, "the server has been cut off from the cluster for too long: try again later", "expired_state"}
-	errNoKey    = &Error{TemporarilyUnavailable, "the issuer can't sign tokens at present: try again later", "no_signing_key"}
-	errNoPepper = &Error{TemporarilyUnavailable, "the server can't check credentials at present: try again later", "no_pepper"}
+	errStale     = &Error{TemporarilyUnavailable, "the server can't tell at present whether the credential is valid: try again later", "stale"}
+	errExpired   = &Error{TemporarilyUnavailable, "the server has been cut off from the cluster for too long: try again later", "expired_state"}
+	errNoCluster = &Error{TemporarilyUnavailable, "the server does not know the keys of ServiceAccount tokens at present: try again later", "no_cluster_keys"}
+	errNoKey     = &Error{TemporarilyUnavailable, "the issuer can't sign tokens at present: try again later", "no_signing_key"}
+	errNoPepper  = &Error{TemporarilyUnavailable, "the server can't check credentials at present: try again later", "no_pepper"}
 )
