@@ -183,6 +183,7 @@ func TestByPrivateKey(t *testing.T) {
 		"iss": testID, "sub": testID, "aud": testURL, "jti": "1", "iat": testNow.Unix(), "exp": testNow.Add(time.Minute).Unix(),
 	}
 	d := newDirectory(t)
+	d.cluster = &Cluster{Issuer: clusterURL}
 	d.add(t, testID, testSecret, func(c *ClientConfig) { c.PublicKeys = keys })
 	d.add(t, "second", testSecret, func(c *ClientConfig) { c.PublicKeys = keys })
 	d.add(t, "no-keys", testSecret, nil)
