@@ -519,18 +519,19 @@ func (x *Index) newIssuer(i *issuing) *token.Issuer {
 	if spec.Signing != nil {
 		config.Keys = config.Keys.Without(spec.Signing.Revoke)
 	}
-	var err error
 	if spec.Token != nil && spec.Token.CustomClaims != "" {
-		i.claims, err = claims.Parse(spec.Token.CustomClaims)
-	}
-	if err == nil {
-		var issuer *token.Issuer
-		if issuer, err = token.NewIssuer(rand.Reader, config); err == nil {
-			return issuer
+		var err error
+		if i.claims, err = claims.Parse(spec.Token.CustomClaims); err != nil {
+			config.Halted = true // tokens without these claims could mean more than with them
+			x.log.Warn("An issuer gives no tokens, because its custom claims can't be used", "issuer", config.Name, "reason", err.Error())
 		}
 	}
+	issuer, err := token.NewIssuer(rand.Reader, config)
+	if err == nil {
+		return issuer
+	}
 	x.log.Warn("An issuer signs no tokens for now", "issuer", config.Name, "reason", err.Error())
-	issuer, err := token.NewUnavailableIssuer(config)
+	issuer, err = token.NewUnavailableIssuer(config)
 	if err != nil {
 		return nil // the error was logged: it is the same
 	}

@@ -126,6 +126,9 @@ func (a *Authority) Authorize(now time.Time, issuer *Issuer, r *Request) (Grant,
 	default:
 		return Grant{}, errGrantType
 	}
+	if issuer.Halted {
+		return Grant{}, errHalted
+	}
 	g, err := a.Authenticate(now, issuer, r)
 	if err != nil {
 		return g, err

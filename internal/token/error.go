@@ -61,6 +61,7 @@ var (
 
 	errStale     = &Error{TemporarilyUnavailable, "the server can't tell at present whether the credential is valid: try again later", "stale"}
 	errExpired   = &Error{TemporarilyUnavailable, "the server has been cut off from the cluster for too long: try again later", "expired_state"}
+	errHalted    = &Error{TemporarilyUnavailable, "the issuer gives no tokens until its claims are put right: try again later", "halted"}
 	errNoCluster = &Error{TemporarilyUnavailable, "the server does not know the keys of ServiceAccount tokens at present: try again later", "no_cluster_keys"}
 	errNoKey     = &Error{TemporarilyUnavailable, "the issuer can't sign tokens at present: try again later", "no_signing_key"}
 	errNoPepper  = &Error{TemporarilyUnavailable, "the server can't check credentials at present: try again later", "no_pepper"}

@@ -37,6 +37,7 @@ type IssuerConfig struct {
 	Live      bool // or for tests; shows in request ids
 	Profile   Profile
 	Keys      keyring.Ring // all are published, one signs
+	Halted    bool         // no tokens are given, and those that were are good
 }
 
 // Issuer signs tokens. It doesn't change and may be shared.
@@ -48,6 +49,7 @@ type Issuer struct {
 	ProjectID string
 	Live      bool
 	Profile   Profile
+	Halted    bool   // no tokens are given, and those that were are good
 	JWKS      []byte // the set of public keys (RFC 7517 section 5)
 	Metadata  []byte // describes the endpoints (RFC 8414, OpenID Connect Discovery 1.0)
 
@@ -88,7 +90,7 @@ func NewIssuer(random io.Reader, c IssuerConfig) (*Issuer, error) {
 // lost or damaged. It gives no tokens and publishes nothing, because verifiers would
 // take an empty set of keys for the truth.
 func NewUnavailableIssuer(c IssuerConfig) (*Issuer, error) {
-	i := &Issuer{Name: c.Name, URL: c.URL, Claim: cmp.Or(c.Claim, c.URL), ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile}
+	i := &Issuer{Name: c.Name, URL: c.URL, Claim: cmp.Or(c.Claim, c.URL), ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile, Halted: c.Halted}
 	switch {
 	case c.Profile.typ() == "":
 		return nil, fmt.Errorf("issuer %q: unknown token profile %q", c.Name, c.Profile)

@@ -119,12 +119,18 @@ func TestInvalidClaims(t *testing.T) {
 	issuer := shared.newIssuer(t, nil)
 	c := shared.readyClient(t, of(issuer))
 	secret := shared.secret(t, c)
-	shared.waitAccepted(t, secret)
+	token := shared.getToken(t, secret)
 	update(t, shared, issuer, func(i *v1alpha1.ClusterM2MIssuer) { i.Spec.Token.CustomClaims = `{"sub": "admin"}` })
 	shared.waitIssuer(t, issuer, v1alpha1.ReasonInvalidClaims)
 	shared.waitAnswer(t, http.StatusServiceUnavailable, func(s server) answer {
 		return s.token(t, string(secret.Data["token_url"]), string(secret.Data["client_id"]), string(secret.Data["client_secret"]))
 	})
+	for _, s := range shared.servers() { // what was signed before is good
+		if keys := s.published(t, issuer); len(keys) != 2 {
+			t.Errorf("%q are published", keys)
+		}
+	}
+	shared.waitActive(t, issuer, secret, token, true)
 	update(t, shared, issuer, func(i *v1alpha1.ClusterM2MIssuer) { i.Spec.Token.CustomClaims = `{"role": "reader"}` })
 	shared.waitIssuer(t, issuer, v1alpha1.ReasonSigning)
 	shared.waitAccepted(t, secret)
