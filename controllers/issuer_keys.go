@@ -167,6 +167,11 @@ func (r *IssuerReconciler) tellPlan(issuer *v1alpha1.ClusterM2MIssuer, plan keyr
 		r.tell(issuer, corev1.EventTypeNormal, "SigningKeyPublished", fmt.Sprintf(
 			"the key %s is published, and signs from %s: back up Secret %s", k.ID, k.ActiveFrom.Format(time.RFC3339), r.keysKey(issuer.Name)))
 	}
+	if plan.Asked {
+		next := plan.Ring.Keys[len(plan.Ring.Keys)-1]
+		r.tell(issuer, corev1.EventTypeNormal, "SigningKeyRotationDue", fmt.Sprintf(
+			"as asked, the key %s signs from %s", next.ID, next.ActiveFrom.Format(time.RFC3339)))
+	}
 	if len(plan.Revoked) > 0 {
 		r.tell(issuer, corev1.EventTypeWarning, "SigningKeyRevoked", fmt.Sprintf(
 			"keys were revoked, and tokens that they signed are not active any more: %s; services that verify by themselves follow when they fetch the keys again", strings.Join(plan.Revoked, ", ")))

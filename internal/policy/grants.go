@@ -46,12 +46,6 @@ func (a *Allowance) add(g *v1alpha1.Grant) {
 	}
 }
 
-// Same tells whether two allowances are of the same words.
-func (a Allowance) Same(b Allowance) bool {
-	return a.ChosenClientIDs == b.ChosenClientIDs && slices.Equal(a.scopes, b.scopes) &&
-		slices.Equal(a.audiences, b.audiences) && slices.Equal(a.metadataKeys, b.metadataKeys)
-}
-
 func selects(s *v1alpha1.NamespaceSelection, namespace Namespace) bool {
 	if slices.Contains(s.Names, everything) || slices.Contains(s.Names, namespace.Name) {
 		return true
