@@ -34,8 +34,9 @@ func TestFreshness(t *testing.T) {
 		{"silent for too long", 61 * time.Minute, false, token.Expired},
 	} {
 		whole, broken := &sink{resource: "namespaces"}, &sink{resource: "m2mclients"}
-		whole.heard.Store(now.UnixNano())
-		broken.heard.Store(now.Add(-test.age).UnixNano())
+		then := now.Add(-test.age)
+		whole.heard.Store(&now)
+		broken.heard.Store(&then)
 		broken.cut.Store(test.cut)
 		for _, sinks := range [][]*sink{{whole, broken}, {broken, whole}} {
 			d := NewDirectory(newTestIndex(), &Watches{sinks: sinks}, nil, time.Hour)

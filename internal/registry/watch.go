@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -192,8 +193,8 @@ func (w *Watches) Collect(to chan<- prometheus.Metric) {
 // Heard returns when the watch of clients last brought something: an event, or the
 // bookmark that comes about once a minute; zero: nothing yet.
 func (w *Watches) Heard() time.Time {
-	if nano := w.clients.heard.Load(); nano != 0 {
-		return time.Unix(0, nano)
+	if heard := w.clients.heard.Load(); heard != nil {
+		return *heard
 	}
 	return time.Time{}
 }
@@ -211,13 +212,23 @@ type sink struct {
 	resource string
 	to       receiver
 	synced   atomic.Bool
-	cut      atomic.Bool  // the API server couldn't be reached when last tried
-	heard    atomic.Int64 // Unix time in nanoseconds
+	cut      atomic.Bool // the API server couldn't be reached when last tried
+	// heard is when something came last, with the reading of a clock that can't be set; nil: never.
+	heard atomic.Pointer[time.Time]
 }
 
-// age is how long nothing was heard; before the first list it counts from the epoch.
+func (s *sink) hear() {
+	now := time.Now()
+	s.heard.Store(&now)
+}
+
+// age is how long nothing was heard.
 func (s *sink) age(now time.Time) time.Duration {
-	return max(0, now.Sub(time.Unix(0, s.heard.Load())))
+	heard := s.heard.Load()
+	if heard == nil {
+		return math.MaxInt64
+	}
+	return max(0, now.Sub(*heard))
 }
 
 func (s *sink) broken(now time.Time) bool { return s.cut.Load() || s.age(now) > silent }
@@ -265,14 +276,14 @@ func (s *sink) Replace(list []any, _ string) error {
 		}
 	}
 	s.to.keep(listed)
-	s.heard.Store(time.Now().UnixNano())
+	s.hear()
 	s.synced.Store(true)
 	return nil
 }
 
 // UpdateResourceVersion implements cache.ResourceVersionUpdater: it follows whatever
 // the watch brings.
-func (s *sink) UpdateResourceVersion(string) { s.heard.Store(time.Now().UnixNano()) }
+func (s *sink) UpdateResourceVersion(string) { s.hear() }
 
 // Resync implements cache.ReflectorStore.
 func (s *sink) Resync() error { return nil }
