@@ -21,12 +21,16 @@ type benchmark struct {
 
 func benchmarks() []benchmark {
 	return []benchmark{
+		{name: "algorithms", about: "tokens per CPU-second with each signature algorithm, against floor servers", run: runAlgorithms},
 		{name: "apply", about: "time from a manifest to a token that its Secret buys", run: runApply},
 		{name: "cutoff", about: "time from a client made inactive to its refusal at each server", run: runCutoff},
 		{name: "idle", about: "writes while nothing happens", run: runIdle, byNameOnly: true},
 		{name: "interval", about: "many clients of one age with a rotation interval: how their rotations spread", run: runInterval, byNameOnly: true},
+		{name: "methods", about: "tokens per CPU-second with each way to authenticate, against floor servers", run: runMethods},
+		{name: "refusal", about: "time until a request is refused, by why it is", run: runRefusal},
 		{name: "rotation", about: "writes of a rotation, and time until the Secret has the new secret", run: runRotation},
 		{name: "scale", about: "many clients: time until all are ready, writes, memory", run: runScale},
+		{name: "tls", about: "tokens per CPU-second with a TLS handshake for each, against a floor server", run: runTLS},
 		{name: "token", about: "tokens per CPU-second of the token endpoint, against a floor server", run: runToken},
 	}
 }
@@ -65,7 +69,7 @@ func printUsage() {
 		if b.byNameOnly {
 			mark = "*"
 		}
-		fmt.Fprintf(os.Stderr, "%s %-8s %s\n", mark, b.name, b.about)
+		fmt.Fprintf(os.Stderr, "%s %-10s %s\n", mark, b.name, b.about)
 	}
 }
 

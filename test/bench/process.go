@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +19,8 @@ import (
 
 // server is a process that is measured: this program again, as a server.
 type server struct {
-	kind    string // floor or m2m
-	clients int
+	setup
+	method method // how it is asked for tokens
 
 	command *exec.Cmd
 	input   io.WriteCloser // closing it ends the process
@@ -32,7 +33,11 @@ func (s *server) start(core int) error {
 	if err != nil {
 		return err
 	}
-	s.command = exec.Command(program, serveArg, s.kind, strconv.Itoa(s.clients))
+	setup, err := json.Marshal(&s.setup)
+	if err != nil {
+		return err
+	}
+	s.command = exec.Command(program, serveArg, string(setup))
 	s.command.Env = append(os.Environ(), "GOMAXPROCS=1")
 	s.command.Stderr = os.Stderr
 	output, err := s.command.StdoutPipe()
@@ -47,7 +52,7 @@ func (s *server) start(core int) error {
 	}
 	line, err := bufio.NewReader(output).ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("the %s server did not start: %w", s.kind, err)
+		return fmt.Errorf("the %s server did not start: %w", s.Kind, err)
 	}
 	s.address = strings.TrimSpace(line)
 	return nil
@@ -64,12 +69,12 @@ func (s *server) tokensPerCPUSecond(connections int, length time.Duration) (floa
 	if err != nil {
 		return 0, err
 	}
-	tokens, err := load(s.address, s.clients, connections, length)
-	if err != nil {
-		return 0, fmt.Errorf("loading the %s server: %w", s.kind, err)
+	l := load{server: s, deadline: time.Now().Add(length)}
+	if err := l.run(connections); err != nil {
+		return 0, fmt.Errorf("loading the %s server: %w", s.Kind, err)
 	}
 	after, err := s.cpuTime()
-	return float64(tokens) / (after - before).Seconds(), err
+	return float64(l.tokens.Load()) / (after - before).Seconds(), err
 }
 
 // cpuTime is the user and system time of the process, in nanoseconds and not in
@@ -78,7 +83,7 @@ func (s *server) cpuTime() (time.Duration, error) {
 	const cpuclockSched = 2
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^s.command.Process.Pid<<3|cpuclockSched), &t); err != nil {
-		return 0, fmt.Errorf("reading the CPU time of the %s server: %w", s.kind, err)
+		return 0, fmt.Errorf("reading the CPU time of the %s server: %w", s.Kind, err)
 	}
 	return time.Duration(t.Nano()), nil
 }

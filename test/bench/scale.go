@@ -69,7 +69,7 @@ func measureBare(ctx context.Context, number int) error {
 }
 
 func writeBare(ctx context.Context, c client.Client, pepper *credential.Pepper, n int) error {
-	m2m := newClient(pepper, n)
+	m2m := newClient(pepper, n, 1)
 	m2m.Namespace, m2m.Name, m2m.UID = "default", nameOf(n), ""
 	status := m2m.Status
 	if err := c.Create(ctx, m2m); err != nil {
