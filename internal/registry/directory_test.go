@@ -195,3 +195,37 @@ func TestWorkloads(t *testing.T) {
 		}
 	}
 }
+
+// A client that doesn't exist is refused as such, whatever stands in for it: also one
+// with the right secret, of another issuer. Who is gone stands in for nobody.
+func TestStandIns(t *testing.T) {
+	w := newWorld(t)
+	x := newTestIndex()
+	c := w.client(1)
+	w.load(x, c)
+	other, err := token.NewUnavailableIssuer(token.IssuerConfig{Name: "other", URL: "https://other.example.com", ProjectID: "other", Profile: token.Stytch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	standIn, known := x.Client(other, c.Status.ClientID)
+	if known || standIn == nil || standIn.ID() != c.Status.ClientID {
+		t.Errorf("another issuer's client is %v, known %t", standIn, known)
+	}
+	second := w.issuer.DeepCopy()
+	second.Name, second.UID, second.Spec.URL, second.Spec.ProjectID = "second", "second", "https://second.example.com", "second"
+	x.SetKeys(second.Name, w.keysSecret())
+	x.SetIssuer(second)
+	issuer, ok := x.Issuer("second")
+	if !ok {
+		t.Fatal("no second issuer")
+	}
+	r := &token.Request{GrantType: "client_credentials", ClientID: c.Status.ClientID, ClientSecret: testSecret}
+	g, err := token.NewAuthority(NewDirectory(x, nil, nil, 0), strings.NewReader("")).Authorize(time.Now(), issuer, r)
+	if refusal, ok := errors.AsType[*token.Error](err); !ok || refusal.Reason != "unknown_client" || g.Client != nil || g.Version != "" {
+		t.Errorf("%+v, %v", g, err)
+	}
+	x.RemoveClient(c.UID)
+	if standIn, known := x.Client(other, c.Status.ClientID); known || standIn != nil {
+		t.Errorf("a client that is gone stands in")
+	}
+}

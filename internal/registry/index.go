@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"slices"
@@ -44,11 +45,23 @@ type Index struct {
 	accounts  map[token.Account]types.UID
 	workloads map[workload][]*token.Client
 
+	// decoys are some clients, by a hash of their ids. The secret of a client that nobody
+	// is gets compared with one of theirs: what is in no processor's cache takes as long then.
+	decoys [decoys]atomic.Pointer[token.Client]
+	seed   maphash.Seed
+
 	// events guards what follows: what the watches said last.
 	events     sync.Mutex
 	objects    map[types.UID]object
 	issuing    map[string]*issuing
 	namespaces map[string]map[string]string // labels by name; nil: they aren't known yet
+}
+
+// decoys is how many clients stand in for those that don't exist: more than caches hold.
+const decoys = 1 << 13
+
+func (x *Index) decoy(clientID string) *atomic.Pointer[token.Client] {
+	return &x.decoys[maphash.String(x.seed, clientID)%decoys]
 }
 
 // workload is a ServiceAccount at an issuer.
@@ -103,6 +116,7 @@ func NewIndex(log *slog.Logger) *Index {
 		workloads: map[workload][]*token.Client{},
 		objects:   map[types.UID]object{},
 		issuing:   map[string]*issuing{},
+		seed:      maphash.MakeSeed(),
 	}
 	x.issuers.Store(token.NewIssuers())
 	return x
@@ -118,12 +132,15 @@ func (x *Index) IssuerAt(host, path string) (*token.Issuer, bool) {
 	return x.issuers.Load().IssuerAt(host, path)
 }
 
-// Client finds an issuer's client.
+// Client finds an issuer's client. Where there is none it returns one that stands in.
 func (x *Index) Client(issuer *token.Issuer, clientID string) (*token.Client, bool) {
+	standIn := x.decoy(clientID).Load()
 	x.lookup.RLock()
 	defer x.lookup.RUnlock()
-	s, ok := x.clients[issuer.Name][clientID]
-	return s.client, ok
+	if s, ok := x.clients[issuer.Name][clientID]; ok {
+		return s.client, true
+	}
+	return standIn, false
 }
 
 // ClientsOf returns the issuer's clients that a ServiceAccount authenticates as.
@@ -282,6 +299,7 @@ func (x *Index) show(uid types.UID, o object) {
 	// The key shares its memory with the client.
 	delete(x.clients[o.issuer], o.client.ID())
 	x.clients[o.issuer][o.client.ID()] = served{o.client, uid}
+	x.decoy(o.client.ID()).Store(o.client)
 	for _, at := range o.workloads() {
 		x.workloads[at] = append(slices.Clip(x.workloads[at]), o.client) // requests may be reading it
 	}
@@ -294,6 +312,7 @@ func (x *Index) hide(uid types.UID, o object) {
 	if x.clients[o.issuer][o.client.ID()].uid == uid {
 		delete(x.clients[o.issuer], o.client.ID())
 	}
+	x.decoy(o.client.ID()).CompareAndSwap(o.client, nil)
 	for _, at := range o.workloads() {
 		others := slices.DeleteFunc(slices.Clone(x.workloads[at]), func(c *token.Client) bool { return c == o.client })
 		if len(others) == 0 {

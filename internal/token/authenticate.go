@@ -56,12 +56,15 @@ func (a *Authority) bySecret(now time.Time, issuer *Issuer, r *Request) (Grant, 
 		return g, errNoPepper
 	}
 	client, known := a.directory.Client(issuer, r.ClientID)
-	if !known {
+	if client == nil {
 		client = nobody
 	}
 	digests := pepper.Digests(r.ClientID, r.ClientSecret)
-	var err error
-	if g.Version, err = client.authenticate(&digests, now); err != nil {
+	version, err := client.authenticate(&digests, now)
+	if !known {
+		return g, errUnknownClient
+	}
+	if g.Version = version; err != nil {
 		return g, err
 	}
 	g.Client = client

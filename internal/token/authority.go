@@ -17,8 +17,9 @@ const clientCredentials = "client_credentials"
 // Directory knows the clients. It is asked in every request, so its answers are in
 // memory and cost the same however many clients there are.
 type Directory interface {
-	// Client finds an issuer's client.
-	Client(issuer *Issuer, clientID string) (*Client, bool)
+	// Client finds an issuer's client. Where there is none, it may return another that a
+	// secret is compared with all the same: so that it takes as long, in memory too.
+	Client(issuer *Issuer, clientID string) (client *Client, known bool)
 	// ClientsOf returns the issuer's clients that a ServiceAccount authenticates as.
 	ClientsOf(issuer *Issuer, account Account) []*Client
 	// AccountUID returns the UID of a ServiceAccount that exists; empty: none does.
