@@ -177,7 +177,7 @@ func (r *IssuerReconciler) tellPlan(issuer *v1alpha1.ClusterM2MIssuer, plan keyr
 			"keys were revoked, and tokens that they signed are not active any more: %s; services that verify by themselves follow when they fetch the keys again", strings.Join(plan.Revoked, ", ")))
 	}
 	if len(plan.Dropped) > 0 {
-		r.tell(issuer, corev1.EventTypeNormal, "SigningKeyDropped", "the last tokens of these keys have expired: "+strings.Join(plan.Dropped, ", "))
+		r.tell(issuer, corev1.EventTypeNormal, "SigningKeyDropped", "these keys signed before, and are no longer published: "+strings.Join(plan.Dropped, ", "))
 	}
 }
 

@@ -60,7 +60,8 @@ func newImportCommand(c *common) *cobra.Command {
 		Use:   "import FILE",
 		Short: "Give an issuer the signing keys of a file",
 		Long: `Puts the signing keys that "keys export" wrote into the Secret that an issuer reads
-its keys from. The issuer needn't be there yet: it finds them when it is created.
+its keys from. The issuer needn't be there yet: it finds them when it is created within
+30 days.
 
 Where the issuer has other keys already, nothing is changed without --replace: tokens
 that these have signed would no longer verify.`,
@@ -158,6 +159,7 @@ func importKeys(ctx context.Context, c *common, issuer, file string, replace boo
 			secret.Labels = map[string]string{}
 		}
 		secret.Labels[v1alpha1.LabelManagedBy], secret.Data = v1alpha1.ManagedBy, data
+		delete(secret.Annotations, v1alpha1.AnnotationKeepUntil) // what is imported is kept anew
 		err = cluster.Update(ctx, secret)
 	}
 	if err != nil {

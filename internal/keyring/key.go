@@ -46,7 +46,7 @@ type Key struct {
 	// Longest is the longest lifetime of the tokens that it signed, or may sign.
 	Longest time.Duration
 	// Fixed says that ActiveFrom doesn't follow the interval: somebody asked for that
-	// date, or it has come.
+	// date, it is as soon as could be, or it has come.
 	Fixed bool
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -49,16 +50,16 @@ func TestRingRoundTrip(t *testing.T) {
 	}
 }
 
-// A ring that an earlier version wrote says less of its keys.
+// A ring that an earlier version wrote says less of its keys. Dates are whole seconds.
 func TestParseEarlier(t *testing.T) {
 	ring := with(t, Ring{}, ES256, start)
 	data, err := ring.Data()
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[manifestEntry] = []byte(`{"keys":[{"kid":"` + ring.Keys[0].ID + `","alg":"ES256","activeFrom":"2026-11-22T10:00:00Z"}]}`)
+	data[manifestEntry] = []byte(`{"keys":[{"kid":"` + ring.Keys[0].ID + `","alg":"ES256","activeFrom":"2026-11-22T10:00:00.9Z"}]}`)
 	read, err := Parse(data)
-	if err != nil || !read.Keys[0].PublishedAt.Equal(start) || read.Keys[0].Longest != MaxLifetime || read.Keys[0].Fixed {
+	if err != nil || !read.Keys[0].PublishedAt.Equal(start) || !read.Keys[0].ActiveFrom.Equal(start) || read.Keys[0].Longest != MaxLifetime || read.Keys[0].Fixed {
 		t.Errorf("%+v, %v", read, err)
 	}
 }
@@ -80,6 +81,10 @@ func TestParseRefusesDamage(t *testing.T) {
 		"key gone":     func(d map[string][]byte) { delete(d, entry) },
 		"key cut":      func(d map[string][]byte) { d[entry] = d[entry][:60] },
 		"another key":  func(d map[string][]byte) { d[entry] = otherData[otherEntry] },
+		"key twice": func(d map[string][]byte) {
+			one := bytes.TrimSuffix(bytes.TrimPrefix(d[manifestEntry], []byte(`{"keys":[`)), []byte(`]}`))
+			d[manifestEntry] = fmt.Appendf(nil, `{"keys":[%s,%s]}`, one, one)
+		},
 		"another algorithm": func(d map[string][]byte) {
 			d[manifestEntry] = bytes.Replace(d[manifestEntry], []byte("ES256"), []byte("RS256"), 1)
 		},

@@ -13,8 +13,8 @@ const (
 	Publication = 2 * time.Hour
 	// DefaultInterval is how long a key signs where nothing else is said.
 	DefaultInterval = 90 * 24 * time.Hour
-	// terms is how many keys may follow each other within the lifetime of a token, so that
-	// there are never very many.
+	// terms is how many keys may follow each other by their interval while the tokens of one
+	// may be valid, so that there are never very many.
 	terms = 8
 	// crowded is how many keys there may be for a rotation on demand.
 	crowded = 20
@@ -40,7 +40,7 @@ type Plan struct {
 	Changed bool
 	Made    []Key    // new ones
 	Revoked []string // ids of those that were revoked and are gone
-	Dropped []string // ids of those whose last token has expired
+	Dropped []string // ids of those that are no longer published, because their last token has expired
 	Asked   bool     // a rotation on demand got its date
 	Crowded bool     // a rotation on demand waits, because there are too many keys
 	At      time.Time
@@ -58,10 +58,11 @@ func (r Ring) Plan(in Input) (Plan, error) {
 	if err := p.ensureActive(); err != nil {
 		return Plan{}, err
 	}
+	p.lengthen()
+	p.drop() // before the next key: what is left says when that one may sign
 	if err := p.ensureNext(); err != nil {
 		return Plan{}, err
 	}
-	p.drop()
 	p.rotateOnDemand()
 	p.setAlarm()
 	return p.Plan, nil
@@ -98,9 +99,8 @@ func (p *planning) revoke() {
 func (p *planning) ensureActive() error {
 	active, ok := p.Ring.Active(p.Now)
 	if ok && !p.lost && active.Algorithm == p.Algorithm {
-		k := &p.Ring.Keys[p.Ring.active(p.Now)]
-		if !k.Fixed || k.Longest < p.Longest {
-			k.Fixed, k.Longest, p.Changed = true, max(k.Longest, p.Longest), true
+		if k := &p.Ring.Keys[p.Ring.active(p.Now)]; !k.Fixed {
+			k.Fixed, p.Changed = true, true
 		}
 		return nil
 	}
@@ -109,6 +109,17 @@ func (p *planning) ensureActive() error {
 	}
 	p.Ring.Keys = slices.DeleteFunc(p.Ring.Keys, func(k Key) bool { return k.ActiveFrom.After(p.Now) })
 	return p.add(p.Now, true)
+}
+
+// lengthen notes the lifetime of tokens at every key. At the retired ones too: one may have
+// signed after the lifetime had changed, while nobody was here to note it, and it may sign
+// again where all that follow it are revoked.
+func (p *planning) lengthen() {
+	for i := range p.Ring.Keys {
+		if k := &p.Ring.Keys[i]; k.Longest < p.Longest {
+			k.Longest, p.Changed = p.Longest, true
+		}
+	}
 }
 
 // ensureNext sees to it that another key follows, at the date that the interval gives.
@@ -121,16 +132,12 @@ func (p *planning) ensureNext() error {
 	if next.Fixed {
 		return nil
 	}
-	at := p.due(next.PublishedAt)
-	soonest := p.Now.Add(p.Lead)
-	switch {
-	case at.Before(next.ActiveFrom):
-		at = later(at, soonest)
-		if !at.Before(next.ActiveFrom) {
-			return nil // it is as soon as may be
-		}
-	case !next.ActiveFrom.After(soonest):
+	at, soonest := p.due(next.PublishedAt), p.Now.Add(p.Lead)
+	if !next.ActiveFrom.After(soonest) {
 		return nil // servers may have begun to sign with it
+	}
+	if at.Before(soonest) {
+		at, next.Fixed = soonest, true // a clock that is set back doesn't move it again
 	}
 	if !at.Equal(next.ActiveFrom) {
 		next.ActiveFrom, p.Changed = at, true
@@ -139,10 +146,14 @@ func (p *planning) ensureNext() error {
 }
 
 // due is when the interval asks for the key after the active one, which is published at
-// an instant.
+// an instant. Keys wait for those before them, whose tokens may have had a longer life.
 func (p *planning) due(published time.Time) time.Time {
 	active, _ := p.Ring.Active(p.Now)
-	return later(active.ActiveFrom.Add(max(p.Interval, p.Longest/terms)), published.Add(Publication))
+	interval := p.Interval
+	for _, k := range p.Ring.Keys {
+		interval = max(interval, k.Longest/terms)
+	}
+	return later(active.ActiveFrom.Add(interval), published.Add(Publication))
 }
 
 // rotateOnDemand fixes the date of the next key where a new text asks for a rotation.
@@ -176,13 +187,15 @@ func adopt(was, now []string) (adopted []string, asked bool) {
 	return adopted, asked
 }
 
-// drop takes out keys that nothing valid was signed with.
+// drop takes out keys that nothing valid was signed with, and the oldest where there would
+// be more than can be read again: an issuer that was made again with ever another algorithm.
 func (p *planning) drop() {
 	active := p.Ring.active(p.Now)
 	var kept []Key
 	for i, k := range p.Ring.Keys {
 		until, _ := p.Ring.PublishedUntil(i)
-		if i < active && !p.Now.Before(until) {
+		full := len(p.Ring.Keys)-i >= maxKeys // the next one needs a place
+		if i < active && (full || !p.Now.Before(until)) {
 			p.Dropped, p.Changed = append(p.Dropped, k.ID), true
 			continue
 		}

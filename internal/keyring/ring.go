@@ -14,7 +14,7 @@ import (
 // manifestEntry is the entry of a ring's data that lists its keys.
 const manifestEntry = "keyring.json"
 
-// maxKeys bounds a ring that is read; a ring that we write holds a few.
+// maxKeys bounds a ring; most hold two or three.
 const maxKeys = 32
 
 // Ring is all the keys of one issuer.
@@ -165,6 +165,9 @@ func Parse(data map[string][]byte) (Ring, error) {
 		if err != nil {
 			return Ring{}, fmt.Errorf("signing key %q: %w", e.KeyID, err)
 		}
+		if slices.ContainsFunc(r.Keys, func(other Key) bool { return other.ID == k.ID }) {
+			return Ring{}, fmt.Errorf("signing key %q is listed twice", e.KeyID)
+		}
 		r.Keys = append(r.Keys, k)
 	}
 	slices.SortStableFunc(r.Keys, func(a, b Key) int { return a.ActiveFrom.Compare(b.ActiveFrom) })
@@ -185,12 +188,13 @@ func parseKey(e entry, encoded []byte) (Key, error) {
 	if !ok {
 		return Key{}, errors.New("the private key can't sign")
 	}
-	k, err := newKey(e.Algorithm, e.ActiveFrom, signer)
+	// A status tells dates to the second: finer ones would differ from it for ever.
+	k, err := newKey(e.Algorithm, second(e.ActiveFrom), signer)
 	if err != nil {
 		return Key{}, err
 	}
 	if !e.PublishedAt.IsZero() {
-		k.PublishedAt = e.PublishedAt
+		k.PublishedAt = second(e.PublishedAt)
 	}
 	k.Fixed = e.Fixed
 	if k.Longest, err = e.longest(); err != nil {

@@ -321,6 +321,29 @@ func TestExportAndImport(t *testing.T) {
 		}
 		return ""
 	})
+	// Keys that wait for an issuer to come back wait anew.
+	if err := o.Delete(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	waits, _ := o.ring(t, other)
+	keptFor := func(least time.Duration) func() string {
+		return func() string {
+			waits, _ := o.ring(t, other)
+			until, err := time.Parse(time.RFC3339, waits.Annotations[v1alpha1.AnnotationKeepUntil])
+			if err != nil || time.Until(until) < least {
+				return fmt.Sprintf("kept until %s, %v", waits.Annotations[v1alpha1.AnnotationKeepUntil], err)
+			}
+			return ""
+		}
+	}
+	eventually(t, keptFor(719*time.Hour))
+	update(t, o, waits, func(s *corev1.Secret) {
+		s.Annotations[v1alpha1.AnnotationKeepUntil] = time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	})
+	if out, err := o.keys(t, "import", "--issuer", other.Name, file); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	eventually(t, keptFor(719*time.Hour))
 	damaged, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
