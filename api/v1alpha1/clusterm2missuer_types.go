@@ -85,6 +85,24 @@ type ClusterM2MIssuerSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Grants []Grant `json:"grants,omitempty"`
+
+	// managementAPI opens the management API (Stytch's M2M API) of this issuer to
+	// holders of a project secret. Without it only callers with a Kubernetes token can
+	// use the API, and none can create clients.
+	// +optional
+	ManagementAPI *ManagementAPISpec `json:"managementAPI,omitempty"`
+}
+
+// ManagementAPISpec says where clients live that the management API makes.
+type ManagementAPISpec struct {
+	// namespace of the M2MClients that the API makes. Holders of a project secret may do
+	// with these as they like; with others what RBAC lets the user
+	// m2m-operator.dev:project:PROJECT_ID do. Give each issuer a namespace of its own.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="managementAPI.namespace must be the name of a namespace"
+	Namespace string `json:"namespace"`
 }
 
 // Grant says what the clients of some namespaces may hold.
@@ -259,6 +277,27 @@ type IssuerTokenSpec struct {
 	// +kubebuilder:validation:MinLength=2
 	// +kubebuilder:validation:MaxLength=4096
 	CustomClaims string `json:"customClaims,omitempty"`
+
+	// quota bounds the tokens that a client is given; none where it is absent. Refused
+	// requests don't count. Each replica of the server counts by itself.
+	// +optional
+	Quota *TokenQuota `json:"quota,omitempty"`
+}
+
+// TokenQuota is a number of tokens in a time.
+type TokenQuota struct {
+	// tokens that each client may be given in the time.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	Tokens int32 `json:"tokens"`
+
+	// per is the time, such as 1m or 1h.
+	// +required
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && size(self) > 1 && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="token.quota.per is written in hours, minutes and seconds, such as 1m or 1h, and lies between 1s and 24h"
+	Per metav1.Duration `json:"per"`
 }
 
 // TokenProfile is a form of tokens.

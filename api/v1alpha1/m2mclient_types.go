@@ -328,6 +328,12 @@ type M2MClientStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	LastVersionNumber int64 `json:"lastVersionNumber,omitempty"`
 
+	// credentialSequence says which state of the annotation m2m-operator.dev/credential
+	// the secrets of a client come from that the management API made.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	CredentialSequence int64 `json:"credentialSequence,omitempty"`
+
 	// restartedFor is the version of the secret for which spec.rotation.restart was
 	// carried out.
 	// +optional
@@ -358,7 +364,8 @@ type M2MClientStatus struct {
 	// +kubebuilder:validation:MaxLength=128
 	Seal string `json:"seal,omitempty"`
 
-	// usage says when versions of the secret were last used, the latest use first. The
+	// usage says when versions of the secret, and other ways to authenticate, were last
+	// used, the latest use first. The
 	// token servers write it, at most once an hour while a replaced secret is valid and
 	// else once a day. It makes no version valid.
 	// +optional
@@ -402,9 +409,10 @@ type RotationTriggers struct {
 	Annotation string `json:"annotation,omitempty"`
 }
 
-// VersionUsage says when a version of a secret was last used.
+// VersionUsage says when a version of a secret, or another way to authenticate, was
+// last used.
 type VersionUsage struct {
-	// version of the secret.
+	// version of the secret, or service_account or private_key_jwt.
 	// +required
 	// +kubebuilder:validation:MaxLength=32
 	Version string `json:"version"`

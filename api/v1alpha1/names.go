@@ -152,6 +152,31 @@ const (
 	AnnotationPause = "m2m-operator.dev/pause"
 )
 
+// Of the management API.
+const (
+	// AnnotationCredential is, on an M2MClient that the management API made, what its
+	// secrets are checked with, sealed. The controller copies it into the status.
+	AnnotationCredential = "m2m-operator.dev/credential"
+	// ManagementAPI is the field manager of what the management API writes, and its value
+	// of LabelManagedBy.
+	ManagementAPI = "m2m-operator-api"
+	// ProjectSecretType is the type of Secrets that hold what a project secret of the
+	// management API is checked with. They are in the operator's namespace.
+	ProjectSecretType = "m2m-operator.dev/project-secret"
+	// LabelIssuer names, on such a Secret, the ClusterM2MIssuer whose project it is for.
+	LabelIssuer = "m2m-operator.dev/issuer"
+	// ProjectSecretHashKey is the key of its digest: the SHA-256 of the project secret, as
+	// 64 hexadecimal digits.
+	ProjectSecretHashKey = "sha256"
+	// AnnotationLastFour is, on such a Secret, the last four characters of the project
+	// secret, by which people recognise it.
+	AnnotationLastFour = "m2m-operator.dev/last-four"
+	// ProjectUserPrefix and a project id are the Kubernetes user that holders of its
+	// secrets are to RBAC, and ProjectGroup the group of all of them.
+	ProjectUserPrefix = "m2m-operator.dev:project:"
+	ProjectGroup      = "m2m-operator.dev:projects"
+)
+
 // DefaultIssuer is the issuer of clients that name none.
 const DefaultIssuer = "default"
 

@@ -45,6 +45,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.M2MClientSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("M2MClientStatus"):
 		return &apiv1alpha1.M2MClientStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ManagementAPISpec"):
+		return &apiv1alpha1.ManagementAPISpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("NamespaceSelection"):
 		return &apiv1alpha1.NamespaceSelectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PublicKey"):
@@ -73,6 +75,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SigningSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("StagedAction"):
 		return &apiv1alpha1.StagedActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TokenQuota"):
+		return &apiv1alpha1.TokenQuotaApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TokenSpec"):
 		return &apiv1alpha1.TokenSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("VersionUsage"):

@@ -62,6 +62,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.Grant
           elementRelationship: atomic
+    - name: managementAPI
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ManagementAPISpec
     - name: projectID
       type:
         scalar: string
@@ -244,6 +247,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: profile
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.TokenProfile
+    - name: quota
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.TokenQuota
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.KeyRotationSpec
   map:
     fields:
@@ -338,6 +344,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: credentialSequence
+      type:
+        scalar: numeric
     - name: credentials
       type:
         list:
@@ -406,6 +415,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.VersionUsage
           elementRelationship: atomic
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ManagementAPISpec
+  map:
+    fields:
+    - name: namespace
+      type:
+        scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.NamespaceSelection
   map:
     fields:
@@ -651,6 +666,15 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.TokenProfile
   scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.TokenQuota
+  map:
+    fields:
+    - name: per
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: tokens
+      type:
+        scalar: numeric
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.TokenSpec
   map:
     fields:

@@ -33,6 +33,10 @@ type ClusterM2MIssuerSpecApplyConfiguration struct {
 	// of the grants to its namespace has it; the rest is named in its conditions.
 	// Without grants clients hold no scopes, no audiences of their own and no metadata.
 	Grants []GrantApplyConfiguration `json:"grants,omitempty"`
+	// managementAPI opens the management API (Stytch's M2M API) of this issuer to
+	// holders of a project secret. Without it only callers with a Kubernetes token can
+	// use the API, and none can create clients.
+	ManagementAPI *ManagementAPISpecApplyConfiguration `json:"managementAPI,omitempty"`
 }
 
 // ClusterM2MIssuerSpecApplyConfiguration constructs a declarative configuration of the ClusterM2MIssuerSpec type for use with
@@ -91,5 +95,13 @@ func (b *ClusterM2MIssuerSpecApplyConfiguration) WithGrants(values ...*GrantAppl
 		}
 		b.Grants = append(b.Grants, *values[i])
 	}
+	return b
+}
+
+// WithManagementAPI sets the ManagementAPI field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ManagementAPI field is set to the value of the last call.
+func (b *ClusterM2MIssuerSpecApplyConfiguration) WithManagementAPI(value *ManagementAPISpecApplyConfiguration) *ClusterM2MIssuerSpecApplyConfiguration {
+	b.ManagementAPI = value
 	return b
 }

@@ -40,6 +40,9 @@ type IssuerTokenSpecApplyConfiguration struct {
 	// the name of a further parameter of the token request, which is the caller's own
 	// word. What is missing or null leaves its claim out.
 	CustomClaims *string `json:"customClaims,omitempty"`
+	// quota bounds the tokens that a client is given; none where it is absent. Refused
+	// requests don't count. Each replica of the server counts by itself.
+	Quota *TokenQuotaApplyConfiguration `json:"quota,omitempty"`
 }
 
 // IssuerTokenSpecApplyConfiguration constructs a declarative configuration of the IssuerTokenSpec type for use with
@@ -103,5 +106,13 @@ func (b *IssuerTokenSpecApplyConfiguration) WithAudiences(values ...apiv1alpha1.
 // If called multiple times, the CustomClaims field is set to the value of the last call.
 func (b *IssuerTokenSpecApplyConfiguration) WithCustomClaims(value string) *IssuerTokenSpecApplyConfiguration {
 	b.CustomClaims = &value
+	return b
+}
+
+// WithQuota sets the Quota field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Quota field is set to the value of the last call.
+func (b *IssuerTokenSpecApplyConfiguration) WithQuota(value *TokenQuotaApplyConfiguration) *IssuerTokenSpecApplyConfiguration {
+	b.Quota = value
 	return b
 }

@@ -47,6 +47,9 @@ type M2MClientStatusApplyConfiguration struct {
 	ObservedTriggers *RotationTriggersApplyConfiguration `json:"observedTriggers,omitempty"`
 	// lastVersionNumber is the highest number that a version of the secret ever had.
 	LastVersionNumber *int64 `json:"lastVersionNumber,omitempty"`
+	// credentialSequence says which state of the annotation m2m-operator.dev/credential
+	// the secrets of a client come from that the management API made.
+	CredentialSequence *int64 `json:"credentialSequence,omitempty"`
 	// restartedFor is the version of the secret for which spec.rotation.restart was
 	// carried out.
 	RestartedFor *string `json:"restartedFor,omitempty"`
@@ -60,7 +63,8 @@ type M2MClientStatusApplyConfiguration struct {
 	// seal is a MAC over the object's UID, the client id, the credentials, the state of
 	// their rotation and tokensNotBefore. Token servers ignore a status whose seal doesn't hold.
 	Seal *string `json:"seal,omitempty"`
-	// usage says when versions of the secret were last used, the latest use first. The
+	// usage says when versions of the secret, and other ways to authenticate, were last
+	// used, the latest use first. The
 	// token servers write it, at most once an hour while a replaced secret is valid and
 	// else once a day. It makes no version valid.
 	Usage []VersionUsageApplyConfiguration `json:"usage,omitempty"`
@@ -189,6 +193,14 @@ func (b *M2MClientStatusApplyConfiguration) WithObservedTriggers(value *Rotation
 // If called multiple times, the LastVersionNumber field is set to the value of the last call.
 func (b *M2MClientStatusApplyConfiguration) WithLastVersionNumber(value int64) *M2MClientStatusApplyConfiguration {
 	b.LastVersionNumber = &value
+	return b
+}
+
+// WithCredentialSequence sets the CredentialSequence field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CredentialSequence field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithCredentialSequence(value int64) *M2MClientStatusApplyConfiguration {
+	b.CredentialSequence = &value
 	return b
 }
 

@@ -12,9 +12,10 @@ import (
 // VersionUsageApplyConfiguration represents a declarative configuration of the VersionUsage type for use
 // with apply.
 //
-// VersionUsage says when a version of a secret was last used.
+// VersionUsage says when a version of a secret, or another way to authenticate, was
+// last used.
 type VersionUsageApplyConfiguration struct {
-	// version of the secret.
+	// version of the secret, or service_account or private_key_jwt.
 	Version *string `json:"version,omitempty"`
 	// lastUsedAt is when it last got a token, as far as it was reported.
 	LastUsedAt *v1.Time `json:"lastUsedAt,omitempty"`
