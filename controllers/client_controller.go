@@ -266,6 +266,10 @@ func (r *ClientReconciler) problem(c *v1alpha1.M2MClient, secret *corev1.Secret,
 		return waiting(v1alpha1.ReasonTooManyVersions, fmt.Sprintf(
 			"Secret %q was lost or edited, and %d earlier secrets are still valid, the most there may be: the next is made at %s, or when one of them is listed in spec.rotation.revoke",
 			secretName(c), credential.MaxVersions, d.NextAt.Format(time.RFC3339))), d.NextAt
+	case credential.ProblemDepositRefused:
+		return stalled(v1alpha1.ReasonCredentialAltered, fmt.Sprintf(
+			"the annotation %s is not what the management API wrote for this client, and the status holds no credential: put it back as it was in a backup, or delete the client and make another",
+			v1alpha1.AnnotationCredential)), r.Now().Add(recheck)
 	default:
 		return stalled(v1alpha1.ReasonPepperLost, fmt.Sprintf(
 			"this client's credential was sealed with a pepper key that Secret %s doesn't hold: restore that Secret from a backup; if there is none, set the annotation %s of this M2MClient to a new text, and it gets a new secret",

@@ -33,6 +33,10 @@ func settled(c *v1alpha1.M2MClient, out outcome, restart verdict) verdict {
 	switch {
 	case len(violations) > 0:
 		return violated(violations)
+	case d.Refused:
+		return stalled(v1alpha1.ReasonCredentialAltered, fmt.Sprintf(
+			"the annotation %s was altered, removed, or an older one was put back: the secrets that the status names stay valid; rotate the client's secret through the management API, and it is right again",
+			v1alpha1.AnnotationCredential))
 	case !hasSecret(c) && len(d.Record.Credentials) == 0 && len(c.Spec.WorkloadIdentities) == 0 && c.Spec.PublicKeys == nil:
 		return stalled(v1alpha1.ReasonNoCredential, "spec.secret.delivery is None, and nothing else says how the client authenticates: add spec.workloadIdentities or spec.publicKeys")
 	case restart.reason != "":
@@ -47,6 +51,8 @@ func settled(c *v1alpha1.M2MClient, out outcome, restart verdict) verdict {
 	case d.Phase == credential.PhaseStaged:
 		return ready(v1alpha1.ReasonStaged, fmt.Sprintf(
 			"Secret %q holds version %s as the next client secret beside the current one, and both are valid: set spec.rotation.staged to promote or cancel it", secretName(c), d.Next.Version))
+	case !hasSecret(c) && len(d.Record.Credentials) > 0:
+		return ready(v1alpha1.ReasonIssued, "the client has the secret that the management API made, and no Secret")
 	case !hasSecret(c):
 		return ready(v1alpha1.ReasonIssued, "the client has its id, and authenticates without a Secret")
 	default:
@@ -213,6 +219,9 @@ func statusConfiguration(c *v1alpha1.M2MClient, s *v1alpha1.M2MClientStatus) *ac
 	if s.LastVersionNumber > 0 {
 		status.WithLastVersionNumber(s.LastVersionNumber)
 	}
+	if s.CredentialSequence > 0 {
+		status.WithCredentialSequence(s.CredentialSequence)
+	}
 	if t := s.ObservedTriggers; t != nil {
 		triggers := ac.RotationTriggers()
 		setText(t.Spec, triggers.WithSpec)
@@ -291,6 +300,8 @@ func (r *ClientReconciler) tellCause(c *v1alpha1.M2MClient, now *v1alpha1.M2MCli
 			return
 		}
 		r.note(c, "CredentialIssued", "client %s was given its credential, version %s, in Secret %s", now.ClientID, version, now.SecretName)
+	case credential.CauseDeposited:
+		r.note(c, "CredentialChanged", "the management API changed the secrets of client %s: valid are %s", now.ClientID, validVersions(now))
 	case credential.CauseRecovered:
 		r.note(c, "CredentialRecovered", "the status was rebuilt from Secret %s, version %s", now.SecretName, version)
 	case credential.CauseRestored:
@@ -318,6 +329,15 @@ func (r *ClientReconciler) tellCause(c *v1alpha1.M2MClient, now *v1alpha1.M2MCli
 	case credential.CauseRevoked:
 		r.note(c, "SecretReplaced", "the current secret was revoked: Secret %s holds a new one, version %s, which was delivered first", now.SecretName, version)
 	}
+}
+
+// validVersions names the versions of a client's secret that authenticate.
+func validVersions(s *v1alpha1.M2MClientStatus) string {
+	var versions []string
+	for i := range s.Credentials {
+		versions = append(versions, s.Credentials[i].Version)
+	}
+	return strings.Join(versions, " and ")
 }
 
 func (r *ClientReconciler) tellReadiness(c *v1alpha1.M2MClient, was, now *v1alpha1.M2MClientStatus) {

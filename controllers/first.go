@@ -114,7 +114,8 @@ func (s *idClaims) forget(key client.ObjectKey) {
 // not: it must be permitted, and nobody else's.
 func (r *ClientReconciler) claim(ctx context.Context, c *v1alpha1.M2MClient, out *outcome, d credential.Decision) (verdict, error) {
 	id, issuer := d.Record.ClientID, out.issuer
-	if d.Cause == credential.CauseIssued && !out.allowed.ChosenClientIDs {
+	chosen := d.Cause == credential.CauseIssued || d.Cause == credential.CauseDeposited && c.Spec.ClientID != ""
+	if chosen && !out.allowed.ChosenClientIDs {
 		return stalled(v1alpha1.ReasonClientIDNotPermitted, fmt.Sprintf(
 			"the ClusterM2MIssuer %q doesn't let namespace %q choose client ids: ask for a grant with chosenClientIDs (spec.grants of the issuer), or create an M2MClient without spec.clientID and importFrom",
 			issuer.Name, c.Namespace)), nil

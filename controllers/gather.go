@@ -11,6 +11,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
+	"github.com/m2m-operator/m2m-operator/internal/journal"
 	"github.com/m2m-operator/m2m-operator/internal/policy"
 )
 
@@ -100,6 +101,9 @@ func (r *ClientReconciler) input(ctx context.Context, c *v1alpha1.M2MClient, fou
 		Pending:  pending,
 		NextSeen: seen,
 		Usage:    usage,
+	}
+	if in.NoSecret {
+		in.Deposit = journal.ObserveDeposit(c, found.pepper)
 	}
 	if c.Spec.Token != nil && c.Spec.Token.NotBefore != nil {
 		in.NotBefore = c.Spec.Token.NotBefore.UTC()

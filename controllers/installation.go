@@ -36,6 +36,8 @@ type Installation struct {
 type DefaultIssuer struct {
 	URL         string
 	Environment v1alpha1.Environment
+	// APINamespace is where the management API makes clients; empty: it is closed.
+	APINamespace string
 }
 
 // loadedPepper saves deriving the keys again for each client.
@@ -277,6 +279,9 @@ func (i *Installation) createDefaultIssuer(ctx context.Context) error {
 				ChosenClientIDs: true,
 			}},
 		},
+	}
+	if i.Default.APINamespace != "" {
+		issuer.Spec.ManagementAPI = &v1alpha1.ManagementAPISpec{Namespace: i.Default.APINamespace}
 	}
 	err = i.Client.Create(ctx, issuer)
 	if apierrors.IsAlreadyExists(err) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
+	"github.com/m2m-operator/m2m-operator/internal/journal"
 )
 
 // annotationPepperRotated is, on the pepper's Secret, the text of AnnotationRotate
@@ -135,6 +136,19 @@ func (i *Installation) dropUnusedKeys(ctx context.Context, secret *corev1.Secret
 	return i.updatePepper(ctx, secret, pepper, "PepperKeyDropped", "a key that nothing was made with any more is gone: "+strings.Join(unused, ", "))
 }
 
+// countDeposit counts what the management API left with a client, which it may have to
+// be recovered from.
+func countDeposit(text string, count func(texts ...string)) {
+	d, err := journal.ParseDeposit(text)
+	if err != nil {
+		return
+	}
+	count(d.Seal)
+	for _, c := range d.Credentials {
+		count(c.Hash.String())
+	}
+}
+
 // countKeyUses counts the hashes and seals that name each pepper key. The cache has
 // no pages: then page is 0.
 func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[string]int, error) {
@@ -154,6 +168,7 @@ func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[stri
 			for _, c := range status.Credentials {
 				count(c.Hash)
 			}
+			countDeposit(clients.Items[n].Annotations[v1alpha1.AnnotationCredential], count)
 		}
 		return false
 	})

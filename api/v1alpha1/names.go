@@ -69,6 +69,9 @@ const (
 	ReasonInvalidTemplate = "InvalidTemplate"
 	// ReasonTooManyVersions: as many secrets are valid as may be; the next must wait.
 	ReasonTooManyVersions = "TooManyVersions"
+	// ReasonCredentialAltered: the annotation of a client that the management API made is
+	// not what the API wrote last.
+	ReasonCredentialAltered = "CredentialAltered"
 	// ReasonPepperLost: the keys that check the client's secret aren't there.
 	ReasonPepperLost = "PepperLost"
 )

@@ -49,6 +49,7 @@ its namespace: they can't be made again.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.Default.URL, "default-issuer-url", "", "`URL` of the ClusterM2MIssuer \"default\", made once, on the first start of all: where clients and verifiers reach the server; empty makes none")
 	flags.StringVar(&environment, "default-issuer-environment", environment, "`environment` of the ClusterM2MIssuer \"default\": Live or Test")
+	flags.StringVar(&o.Default.APINamespace, "default-issuer-api-namespace", "", "`namespace` of the clients that the management API makes at the ClusterM2MIssuer \"default\"; empty leaves the API closed to project secrets")
 	flags.IntVar(&o.Workers, "workers", 16, "how many M2MClients are reconciled at one time")
 	flags.DurationVar(&o.Propagation, "propagation-delay", 2*time.Second, "how long a new secret is valid at the token servers before it is delivered: more than the time of a watch event")
 	flags.Float64Var(&o.RotationRate, "rotation-rate", 20, "how many rotations a second begin that only spec.rotation.interval asks for")

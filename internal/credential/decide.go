@@ -52,6 +52,7 @@ type Input struct {
 	Rotation  Rotation
 	Triggers  Triggers // as manifest and annotation have them
 	Record    Record
+	Deposit   ObservedDeposit // of a client without a Secret
 	Secret    ObservedSecret
 	Pending   Material // the record's Next, if this process made it
 	// NextSeen is how long this process has seen the record's Next in the status: by a
@@ -74,6 +75,8 @@ const (
 	// ProblemTooManyVersions: MaxVersions secrets are valid; one to replace a lost one
 	// must wait.
 	ProblemTooManyVersions Problem = "TooManyVersions"
+	// ProblemDepositRefused: there is a deposit that can't be believed, and no record.
+	ProblemDepositRefused Problem = "DepositRefused"
 )
 
 // Cause is why a credential changes: what an event reports.
@@ -104,6 +107,8 @@ const (
 	CauseCancelled Cause = "Cancelled"
 	// CauseRevoked: the current version was revoked, and another replaces it.
 	CauseRevoked Cause = "Revoked"
+	// CauseDeposited: the management API made the client, or changed its secrets.
+	CauseDeposited Cause = "Deposited"
 )
 
 // Phase is where a client is in its rotation.
@@ -140,7 +145,10 @@ type Decision struct {
 	// written: a new secret was made, or the Secret gets another one.
 	Generated bool
 	Delivers  bool
-	ClaimsID  bool     // no seal for this client vouches for the record's client id
+	ClaimsID  bool // no seal for this client vouches for the record's client id
+	// Refused says that there is a deposit that isn't followed: it was altered, or is an
+	// older one that was put back. The record stays as it is.
+	Refused   bool
 	Scheduled bool     // the interval asks for a rotation that begins now
 	Forged    bool     // the record had values, and a seal that didn't hold for them
 	Pending   Material // the record's new Next: to be kept in memory
@@ -207,15 +215,27 @@ func decideRecorded(in Input) (Decision, error) {
 	return p.replace()
 }
 
-// decideIdentity handles a client that authenticates without a secret of ours.
+// decideIdentity handles a client that authenticates without a Secret of ours: with
+// nothing that is secret, or with what the management API deposited.
 func decideIdentity(in Input, state SealState) (Decision, error) {
-	switch state {
-	case SealValid:
+	deposited := in.Deposit.State == SealValid && (in.First.ClientID == "" || in.First.ClientID == in.Deposit.ClientID)
+	switch {
+	case state == SealValid:
 		p := newPlan(in).prune()
 		p.adoptTriggers()
+		p.follow(deposited)
 		return p.settle(), nil
-	case SealUnknownKey:
+	case state == SealUnknownKey || in.Deposit.State == SealUnknownKey:
 		return decideUnchecked(in, state)
+	case deposited:
+		forged := recordSays(in.Record)
+		in.Record = Record{Triggers: Triggers{}.adopt(in.Triggers)}
+		p := newPlan(in)
+		p.d.Forged, p.d.ClaimsID = forged, true
+		p.take(in.Deposit.Deposit)
+		return p.settle(), nil
+	case in.Deposit.State != SealMissing:
+		return problem(in, ProblemDepositRefused), nil
 	default:
 		return issueFirst(in)
 	}

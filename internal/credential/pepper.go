@@ -36,11 +36,14 @@ type Pepper struct {
 // pepperKey is one key with what is derived from it, so that a hash can never be
 // presented as a seal.
 type pepperKey struct {
-	id         string
-	secret     []byte
-	hashKey    []byte
-	statusKey  []byte
-	secretSeal []byte
+	id          string
+	secret      []byte
+	hashKey     []byte
+	statusKey   []byte
+	secretSeal  []byte
+	depositSeal []byte
+	cursorKey   []byte
+	peerKey     []byte
 }
 
 // NewPepper makes a pepper of one random key.
@@ -168,6 +171,9 @@ func newPepperKey(id string, secret []byte) (*pepperKey, error) {
 		"m2m-operator.dev/client-secret-hash": &k.hashKey,
 		"m2m-operator.dev/status-seal":        &k.statusKey,
 		"m2m-operator.dev/secret-seal":        &k.secretSeal,
+		"m2m-operator.dev/deposit-seal":       &k.depositSeal,
+		"m2m-operator.dev/cursor-seal":        &k.cursorKey,
+		"m2m-operator.dev/peer-seal":          &k.peerKey,
 	} {
 		derived, err := hkdf.Expand(sha256.New, secret, info, sha256.Size)
 		if err != nil {

@@ -284,6 +284,31 @@ func (p *plan) abandon(v Version, seen bool) {
 	p.changed = true
 }
 
+// follow takes over what the management API has changed since the record was written.
+func (p *plan) follow(deposited bool) {
+	in, known := p.in.Deposit, p.record.Sequence
+	switch {
+	case in.State == SealMissing:
+		p.d.Refused = known > 0 // it was taken away
+	case !deposited || in.ClientID != p.record.ClientID || in.Sequence < known:
+		p.d.Refused = true
+	case in.Sequence > known:
+		p.take(in.Deposit)
+	}
+}
+
+func (p *plan) take(d Deposit) {
+	before, _ := p.with(RoleCurrent)
+	p.credentials, p.record.ClientID, p.record.Sequence = slices.Clone(d.Credentials), d.ClientID, d.Sequence
+	for _, c := range d.Credentials {
+		p.record.LastNumber = max(p.record.LastNumber, c.Version.Number)
+	}
+	if now, _ := p.with(RoleCurrent); before.Version.Number > 0 && now.Version != before.Version {
+		p.record.RotatedAt = second(p.in.Now)
+	}
+	p.changed, p.d.Cause = true, CauseDeposited
+}
+
 func (p *plan) drop(v Version) {
 	p.credentials = slices.DeleteFunc(p.credentials, func(c Credential) bool { return c.Version == v })
 	p.changed = true

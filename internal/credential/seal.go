@@ -35,6 +35,7 @@ type Record struct {
 	CancelledAt time.Time // when a staged rotation was cancelled last
 	Triggers    Triggers  // that need no rotation any more
 	NotBefore   time.Time // tokens that were issued before are cut off; zero: none are
+	Sequence    int64     // of the deposit that the credentials come from; 0: of none
 	Seal        string
 }
 
@@ -70,8 +71,12 @@ func (k *pepperKey) sealRecord(uid string, r Record) string {
 	for _, c := range r.Credentials {
 		fields = append(fields, c.Version.String(), string(c.Role), c.Hash.String(), unix(c.CreatedAt), unix(c.RetireAfter), unix(c.NotAfter))
 	}
-	if !r.NotBefore.IsZero() { // one field more than any record without it has
+	// One field more, or two, than any record without them has.
+	if !r.NotBefore.IsZero() {
 		fields = append(fields, unix(r.NotBefore))
+	}
+	if r.Sequence != 0 {
+		fields = append(fields, "sequence", strconv.FormatInt(r.Sequence, 10))
 	}
 	return Hash{KeyID: k.id, Sum: mac(k.statusKey, fields...)}.String()
 }
@@ -103,6 +108,31 @@ func (k *pepperKey) sealSecret(id SecretIdentity, secret string) string {
 	}
 	sum := mac(k.secretSeal, fields...)
 	return Hash{KeyID: k.id, Sum: sum}.String()
+}
+
+// SealCursor seals a cursor of the management API's search.
+func (p *Pepper) SealCursor(parts ...string) string { return p.active.sealCursor(parts) }
+
+// CheckCursor tells whether a cursor's seal holds.
+func (p *Pepper) CheckCursor(seal string, parts ...string) bool {
+	return p.check(seal, func(k *pepperKey) string { return k.sealCursor(parts) }) == SealValid
+}
+
+func (k *pepperKey) sealCursor(parts []string) string {
+	return Hash{KeyID: k.id, Sum: mac(k.cursorKey, parts...)}.String()
+}
+
+// SealPeer seals what one role of the operator tells another about a request that it
+// passes on.
+func (p *Pepper) SealPeer(parts ...string) string { return p.active.sealPeer(parts) }
+
+// CheckPeer tells whether another role of the operator made a seal.
+func (p *Pepper) CheckPeer(seal string, parts ...string) bool {
+	return p.check(seal, func(k *pepperKey) string { return k.sealPeer(parts) }) == SealValid
+}
+
+func (k *pepperKey) sealPeer(parts []string) string {
+	return Hash{KeyID: k.id, Sum: mac(k.peerKey, parts...)}.String()
 }
 
 func (p *Pepper) check(seal string, expected func(*pepperKey) string) SealState {

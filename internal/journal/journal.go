@@ -27,6 +27,7 @@ func Read(s *v1alpha1.M2MClientStatus) credential.Record {
 		RotatedAt:   instant(s.LastRotationTime),
 		CancelledAt: instant(s.LastCancelTime),
 		NotBefore:   instant(s.TokensNotBefore),
+		Sequence:    s.CredentialSequence,
 		Seal:        s.Seal,
 	}
 	if t := s.ObservedTriggers; t != nil {
@@ -46,14 +47,15 @@ func Read(s *v1alpha1.M2MClientStatus) credential.Record {
 // Only returns a status with nothing but the record.
 func Only(s *v1alpha1.M2MClientStatus) v1alpha1.M2MClientStatus {
 	return v1alpha1.M2MClientStatus{
-		ClientID:          s.ClientID,
-		LastVersionNumber: s.LastVersionNumber,
-		LastRotationTime:  s.LastRotationTime,
-		LastCancelTime:    s.LastCancelTime,
-		TokensNotBefore:   s.TokensNotBefore,
-		ObservedTriggers:  s.ObservedTriggers,
-		Credentials:       s.Credentials,
-		Seal:              s.Seal,
+		ClientID:           s.ClientID,
+		LastVersionNumber:  s.LastVersionNumber,
+		LastRotationTime:   s.LastRotationTime,
+		LastCancelTime:     s.LastCancelTime,
+		TokensNotBefore:    s.TokensNotBefore,
+		CredentialSequence: s.CredentialSequence,
+		ObservedTriggers:   s.ObservedTriggers,
+		Credentials:        s.Credentials,
+		Seal:               s.Seal,
 	}
 }
 
@@ -97,7 +99,7 @@ func parse(s *v1alpha1.CredentialStatus) (credential.Credential, error) {
 
 // Write puts a record into a status, and leaves alone what is the same.
 func Write(s *v1alpha1.M2MClientStatus, r credential.Record) {
-	s.ClientID, s.Seal, s.LastVersionNumber = r.ClientID, r.Seal, int64(r.LastNumber)
+	s.ClientID, s.Seal, s.LastVersionNumber, s.CredentialSequence = r.ClientID, r.Seal, int64(r.LastNumber), r.Sequence
 	s.LastRotationTime, s.LastCancelTime, s.TokensNotBefore = stamp(r.RotatedAt), stamp(r.CancelledAt), stamp(r.NotBefore)
 	s.ObservedTriggers = nil
 	if r.Triggers != (credential.Triggers{}) {
