@@ -42,7 +42,8 @@ func newCommand() *cobra.Command {
 exchanges credentials for short-lived JWTs (OAuth 2.0 client credentials).
 
 Its roles run side by side, each as its own ServiceAccount: "controller" (one
-leader at a time) and "server" (any number of replicas). "keys" moves signing keys.`,
+leader at a time), "server" and "api" (any number of replicas). "keys" moves signing
+keys.`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,

@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -19,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
 	"github.com/m2m-operator/m2m-operator/internal/registry"
 	"github.com/m2m-operator/m2m-operator/internal/token"
@@ -28,16 +24,12 @@ import (
 
 // serverOptions are the flags of the server role.
 type serverOptions struct {
-	address     string
-	opsAddress  string
-	certFile    string
-	keyFile     string
-	auditFile   string
-	gracePeriod time.Duration
-	usageTick   time.Duration
-	usageEvery  time.Duration
-	staleness   time.Duration
-	review      time.Duration
+	listen
+	auditFile  string
+	usageTick  time.Duration
+	usageEvery time.Duration
+	staleness  time.Duration
+	review     time.Duration
 }
 
 // shortestStaleness is what a whole watch may seem to be: bookmarks come about once a minute.
@@ -71,12 +63,8 @@ that a replaced secret goes when nobody uses it. Its Lease says that it lives.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runServer(cmd.Context(), c, o) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.address, "bind-address", "127.0.0.1:8080", "`address` of the token endpoint")
-	flags.StringVar(&o.opsAddress, "ops-bind-address", "", "`address` of /healthz, /readyz and /metrics; empty serves them beside the token endpoint")
-	flags.StringVar(&o.certFile, "tls-cert-file", "", "`file` with the serving certificate in PEM, read again when it changes; without it plain HTTP is spoken, for loopback or behind a proxy that ends TLS")
-	flags.StringVar(&o.keyFile, "tls-key-file", "", "`file` with the serving certificate's key in PEM")
+	o.addFlags(flags, "127.0.0.1:8080", "the token endpoint")
 	flags.StringVar(&o.auditFile, "audit-log", "-", "`file` that audit lines are appended to; - is the standard output")
-	flags.DurationVar(&o.gracePeriod, "shutdown-grace-period", 20*time.Second, "how long requests may take to end when the server is stopped")
 	flags.DurationVar(&o.usageTick, "usage-tick", time.Minute, "how often uses of secrets are looked through, and this replica says that it is alive; at most 10m")
 	flags.DurationVar(&o.usageEvery, "usage-interval", time.Hour, "least time between two writes of a client's usage while a replaced secret is valid; 24 times that otherwise")
 	flags.DurationVar(&o.staleness, "max-staleness", time.Hour, "how long tokens are given after a watch of the API server has broken; at least 2m30s")
@@ -90,14 +78,12 @@ func (o serverOptions) check() error {
 		return fmt.Errorf("--max-staleness must be at least %s", shortestStaleness)
 	case o.review < 0:
 		return errors.New("--token-review must not be negative")
-	case (o.certFile == "") != (o.keyFile == ""):
-		return errors.New("--tls-cert-file and --tls-key-file go together")
 	case o.usageTick <= 0 || o.usageTick > longestTick:
 		return fmt.Errorf("--usage-tick must be more than zero and at most %s", longestTick)
 	case o.usageEvery <= 0:
 		return errors.New("--usage-interval must be more than zero")
 	}
-	return nil
+	return o.listen.check()
 }
 
 func runServer(ctx context.Context, c *common, o serverOptions) error {
@@ -149,7 +135,7 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { watches.Run(ctx); return nil })
 	group.Go(func() error { cluster.Run(ctx); return nil })
-	group.Go(func() error { return serveAll(ctx, o, public, tokenserver.NewOps(metrics, ready, directory.State)) })
+	group.Go(func() error { return o.serveAll(ctx, public, tokenserver.NewOps(metrics, ready, directory.State)) })
 	return group.Wait()
 }
 
@@ -188,22 +174,6 @@ func inBackground(ctx context.Context, run func(context.Context)) (stop func()) 
 	}
 }
 
-// serveAll serves on one address or on two, until the context ends.
-func serveAll(ctx context.Context, o serverOptions, public, ops http.Handler) error {
-	tlsConfig, err := certificates(ctx, o)
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	if o.opsAddress == "" {
-		public = tokenserver.WithOps(public, ops)
-	} else {
-		group.Go(func() error { return serve(ctx, "ops", o.opsAddress, ops, nil, o.gracePeriod) })
-	}
-	group.Go(func() error { return serve(ctx, "token", o.address, public, tlsConfig, o.gracePeriod) })
-	return group.Wait()
-}
-
 func newMetrics(index *registry.Index, watches *registry.Watches) *prometheus.Registry {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(
@@ -228,49 +198,4 @@ func openAudit(name string) (io.WriteCloser, error) {
 		return nil, fmt.Errorf("--audit-log: %w", err)
 	}
 	return f, nil
-}
-
-// certificates watches the serving certificate; nil: plain HTTP.
-func certificates(ctx context.Context, o serverOptions) (*tls.Config, error) {
-	if o.certFile == "" {
-		return nil, nil
-	}
-	watcher, err := certwatcher.New(o.certFile, o.keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("reading the serving certificate: %w", err)
-	}
-	go func() {
-		if err := watcher.Start(ctx); err != nil {
-			slog.Error("The serving certificate is no longer watched", "reason", err.Error())
-		}
-	}()
-	return &tls.Config{GetCertificate: watcher.GetCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}, nil
-}
-
-// serve serves until the context ends, and lets what has begun end.
-func serve(ctx context.Context, name, address string, handler http.Handler, tlsConfig *tls.Config, grace time.Duration) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("listening for %s requests: %w", name, err)
-	}
-	server := tokenserver.NewServer(handler, slog.Default())
-	server.TLSConfig = tlsConfig
-	stopped := make(chan error, 1)
-	go func() {
-		<-ctx.Done()
-		// The requests that it waits for outlive the context that ended.
-		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-		defer cancel()
-		stopped <- server.Shutdown(wait)
-	}()
-	slog.Info("Serving", "name", name, "address", listener.Addr().String(), "tls", tlsConfig != nil)
-	if tlsConfig != nil {
-		err = server.ServeTLS(listener, "", "")
-	} else {
-		err = server.Serve(listener)
-	}
-	if !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving %s requests: %w", name, err)
-	}
-	return <-stopped
 }

@@ -309,7 +309,7 @@ func issueFirst(in Input) (Decision, error) {
 	p.changed, p.d.Forged, p.d.Cause, p.d.ClaimsID = true, forged, CauseIssued, in.First.ClientID != ""
 	var err error
 	if p.record.ClientID == "" {
-		if p.record.ClientID, err = newClientID(in.Rand, in.Live); err != nil {
+		if p.record.ClientID, err = NewClientID(in.Rand, in.Live); err != nil {
 			return Decision{}, err
 		}
 	}

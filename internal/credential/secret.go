@@ -104,8 +104,8 @@ func newSecret(rand io.Reader) (string, error) {
 	return string(secret), nil
 }
 
-// newClientID makes `m2m-client-<test|live>-<random UUID>`; ids are never used again.
-func newClientID(rand io.Reader, live bool) (string, error) {
+// NewClientID makes `m2m-client-<test|live>-<random UUID>`; ids are never used again.
+func NewClientID(rand io.Reader, live bool) (string, error) {
 	uuid, err := NewUUID(rand)
 	if err != nil {
 		return "", err

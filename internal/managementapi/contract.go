@@ -26,7 +26,9 @@ type Caller struct {
 	ProjectID string
 	Live      bool // else the project is for tests: shows in request ids
 	Method    Method
-	User      User
+	// Credential names the project secret that was used, for the audit log.
+	Credential string
+	User       User
 }
 
 // Method is how a caller authenticates.

@@ -41,7 +41,7 @@ import (
 // Watches keep an index up to date. They hold no objects of their own: a reflector
 // hands each event to the index, so a client costs its entry there and no more.
 type Watches struct {
-	index      *Index
+	index      *Index // nil: what the watches bring goes elsewhere
 	reflectors []*cache.Reflector
 	sinks      []*sink
 	clients    *sink
@@ -140,6 +140,9 @@ func (w *Watches) Ready() error {
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
+	}
+	if w.index == nil {
+		return nil
 	}
 	return w.index.Ready()
 }

@@ -23,7 +23,7 @@ import (
 // change, and ends when it is told to.
 func TestServeTLS(t *testing.T) {
 	dir := t.TempDir()
-	o := serverOptions{certFile: filepath.Join(dir, "tls.crt"), keyFile: filepath.Join(dir, "tls.key")}
+	o := listen{certFile: filepath.Join(dir, "tls.crt"), keyFile: filepath.Join(dir, "tls.key")}
 	writeCertificate(t, o, 1)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,7 +35,7 @@ func TestServeTLS(t *testing.T) {
 	}
 
 	ctx, stop := context.WithCancel(t.Context())
-	config, err := certificates(ctx, o)
+	config, err := o.certificates(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func waitSerial(t *testing.T, address string, want int64) {
 	t.Fatalf("no certificate %d", want)
 }
 
-func writeCertificate(t *testing.T, o serverOptions, serial int64) {
+func writeCertificate(t *testing.T, o listen, serial int64) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
