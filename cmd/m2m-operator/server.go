@@ -3,10 +3,16 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -17,6 +23,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 
+	"github.com/m2m-operator/m2m-operator/internal/forwarded"
+	"github.com/m2m-operator/m2m-operator/internal/limit"
+	"github.com/m2m-operator/m2m-operator/internal/managementapi"
+	"github.com/m2m-operator/m2m-operator/internal/peer"
 	"github.com/m2m-operator/m2m-operator/internal/registry"
 	"github.com/m2m-operator/m2m-operator/internal/token"
 	"github.com/m2m-operator/m2m-operator/internal/tokenserver"
@@ -30,6 +40,10 @@ type serverOptions struct {
 	usageEvery time.Duration
 	staleness  time.Duration
 	review     time.Duration
+	failures   string
+	proxies    string
+	management string
+	authority  string
 }
 
 // shortestStaleness is what a whole watch may seem to be: bookmarks come about once a minute.
@@ -69,6 +83,10 @@ that a replaced secret goes when nobody uses it. Its Lease says that it lives.`,
 	flags.DurationVar(&o.usageEvery, "usage-interval", time.Hour, "least time between two writes of a client's usage while a replaced secret is valid; 24 times that otherwise")
 	flags.DurationVar(&o.staleness, "max-staleness", time.Hour, "how long tokens are given after a watch of the API server has broken; at least 2m30s")
 	flags.DurationVar(&o.review, "token-review", 0, "ask the API server about each ServiceAccount token (TokenReview), and use its answer for so long; 0 asks never. It needs the permission in config/token-review")
+	flags.StringVar(&o.failures, "failure-limit", "20/1m", "how many authentications as one client may fail from one address in a `time`, and ten times as many from the address as whoever, before 429 answers another; off: no limit")
+	flags.StringVar(&o.proxies, "trusted-proxies", "", "`networks` (CIDR), separated by commas, of the proxies whose X-Forwarded-For says where requests come from, for limits and the audit log")
+	flags.StringVar(&o.management, "management-api-url", "", "`URL` of the management API, which calls below /v1/m2m/ are forwarded to; https, or http on loopback. Empty: there is none")
+	flags.StringVar(&o.authority, "management-api-ca-file", "", "`file` with the certificates in PEM that the management API's is checked with, read for each connection; empty: the system's")
 	return cmd
 }
 
@@ -83,7 +101,9 @@ func (o serverOptions) check() error {
 	case o.usageEvery <= 0:
 		return errors.New("--usage-interval must be more than zero")
 	}
-	return o.listen.check()
+	_, _, err := o.limits()
+	_, targetErr := parseManagementURL(o.management)
+	return errors.Join(o.listen.check(), err, targetErr)
 }
 
 func runServer(ctx context.Context, c *common, o serverOptions) error {
@@ -160,7 +180,125 @@ func newHandler(config *rest.Config, o serverOptions, directory *registry.Direct
 			return nil, err
 		}
 	}
+	rate, proxies, err := o.limits()
+	if err != nil {
+		return nil, err
+	}
+	if !rate.IsZero() {
+		options.Failures = limit.NewFailures(rate, rate.Times(addressFailures))
+	}
+	if len(proxies) > 0 {
+		options.Peer = proxies.Address
+	}
+	if o.management != "" {
+		if options.Management, err = newForwarder(o.management, o.authority, proxies, directory); err != nil {
+			return nil, err
+		}
+	}
 	return tokenserver.NewHandler(options)
+}
+
+// addressFailures is how many times as often as one client of an address the address
+// itself may fail.
+const addressFailures = 10
+
+// limits reads what failed authentications are limited by.
+func (o serverOptions) limits() (limit.Rate, peer.Proxies, error) {
+	rate, err := limit.ParseRate(o.failures)
+	if err != nil {
+		return limit.Rate{}, nil, fmt.Errorf("--failure-limit: %w", err)
+	}
+	proxies, err := peer.ParseProxies(o.proxies)
+	if err != nil {
+		return limit.Rate{}, nil, fmt.Errorf("--trusted-proxies: %w", err)
+	}
+	return rate, proxies, nil
+}
+
+// newForwarder forwards to the management API.
+func newForwarder(address, authorityFile string, proxies peer.Proxies, directory *registry.Directory) (http.Handler, error) {
+	target, err := parseManagementURL(address)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := newManagementTransport(authorityFile)
+	if err != nil {
+		return nil, err
+	}
+	seal := func(parts ...string) (string, bool) {
+		pepper := directory.Pepper()
+		if pepper == nil {
+			return "", false
+		}
+		return pepper.SealPeer(parts...), true
+	}
+	return tokenserver.NewForwarder(tokenserver.ForwarderConfig{
+		Target:        target,
+		Transport:     transport,
+		Mark:          func(r *http.Request, address string) bool { return forwarded.Mark(r, address, time.Now(), seal) },
+		Peer:          proxies.Address,
+		VersionHeader: managementapi.VersionHeader,
+		Await:         directory.Await,
+		Log:           slog.Default(),
+		Random:        rand.Reader,
+	})
+}
+
+// parseManagementURL refuses what would send project secrets over a network in the clear.
+func parseManagementURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, errors.New("--management-api-url is not a URL")
+	}
+	address, _ := netip.ParseAddr(u.Hostname())
+	if text != "" && u.Scheme != "https" && u.Scheme != "http" {
+		return nil, errors.New("--management-api-url must be a URL, such as https://m2m-api.m2m-system.svc:8443")
+	}
+	if u.Scheme == "http" && u.Hostname() != "localhost" && !address.IsLoopback() {
+		return nil, errors.New("--management-api-url must be https, because project secrets pass there: http is for loopback")
+	}
+	return u, nil
+}
+
+// newManagementTransport connects to the management API, whose certificate may be
+// renewed together with what it is checked with.
+func newManagementTransport(authorityFile string) (http.RoundTripper, error) {
+	plain := &net.Dialer{Timeout: 5 * time.Second}
+	transport := &http.Transport{
+		DialContext:         plain.DialContext,
+		DisableCompression:  true, // answers pass as they are
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     time.Minute, // shorter than the other side's
+		TLSHandshakeTimeout: 5 * time.Second,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if authorityFile == "" {
+		return transport, nil
+	}
+	if _, err := readAuthorities(authorityFile); err != nil {
+		return nil, err
+	}
+	transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		pool, err := readAuthorities(authorityFile)
+		if err != nil {
+			return nil, err
+		}
+		dialer := tls.Dialer{NetDialer: plain, Config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}}
+		return dialer.DialContext(ctx, network, address)
+	}
+	return transport, nil
+}
+
+func readAuthorities(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--management-api-ca-file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--management-api-ca-file: there is no certificate in %s", file)
+	}
+	return pool, nil
 }
 
 // inBackground runs something until stop is called, which waits for its end.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -42,6 +43,12 @@ func (d *Directory) Cluster() *token.Cluster {
 
 // UnknownClusterKey implements [token.Directory].
 func (d *Directory) UnknownClusterKey() { d.cluster.Ask() }
+
+// Await waits until what there was of clients at a resourceVersion is in the index; false:
+// the context ended before.
+func (d *Directory) Await(ctx context.Context, version uint64) bool {
+	return d.watches == nil || d.watches.Await(ctx, version)
+}
 
 // Ready tells why the server can't be relied on; nil: it can. While the API server is
 // away a server goes on, and is ready, until the bound.

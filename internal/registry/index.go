@@ -538,6 +538,9 @@ func (x *Index) newIssuer(i *issuing) *token.Issuer {
 	if spec.Signing != nil {
 		config.Keys = config.Keys.Without(spec.Signing.Revoke)
 	}
+	if spec.Token != nil && spec.Token.Quota != nil {
+		config.Quota = token.Quota{Tokens: int(spec.Token.Quota.Tokens), Per: spec.Token.Quota.Per.Duration}
+	}
 	if spec.Token != nil && spec.Token.CustomClaims != "" {
 		var err error
 		if i.claims, err = claims.Parse(spec.Token.CustomClaims); err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	ac "github.com/m2m-operator/m2m-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
+	"github.com/m2m-operator/m2m-operator/internal/token"
 	"github.com/m2m-operator/m2m-operator/internal/usage"
 )
 
@@ -263,6 +264,12 @@ func stateOf(c *v1alpha1.M2MClient) usage.State {
 		version := &c.Status.Credentials[i]
 		s.Valid = append(s.Valid, version.Version)
 		s.Replacing = s.Replacing || version.Role == string(credential.RolePrevious)
+	}
+	if len(c.Spec.WorkloadIdentities) > 0 {
+		s.Valid = append(s.Valid, string(token.ByServiceAccount))
+	}
+	if c.Spec.PublicKeys != nil {
+		s.Valid = append(s.Valid, string(token.ByPrivateKey))
 	}
 	for _, u := range c.Status.Usage {
 		s.Reported = append(s.Reported, usage.Use{Version: u.Version, At: u.LastUsedAt.Time})

@@ -202,6 +202,12 @@ func (w *Watches) Heard() time.Time {
 	return time.Time{}
 }
 
+// Await waits until the watch of clients has brought all that there was at a
+// resourceVersion; false: the context ended before.
+func (w *Watches) Await(ctx context.Context, version uint64) bool {
+	return w.clients.await(ctx, version)
+}
+
 // receiver takes the events of one kind.
 type receiver interface {
 	set(o metav1.Object)
@@ -218,6 +224,7 @@ type sink struct {
 	cut      atomic.Bool // the API server couldn't be reached when last tried
 	// heard is when something came last, with the reading of a clock that can't be set; nil: never.
 	heard atomic.Pointer[time.Time]
+	progress
 }
 
 func (s *sink) hear() {
@@ -268,7 +275,7 @@ func (s *sink) Delete(o any) error { return s.with(o, s.to.remove) }
 
 // Replace implements cache.ReflectorStore: a list, at the start and after a watch
 // was lost for too long.
-func (s *sink) Replace(list []any, _ string) error {
+func (s *sink) Replace(list []any, version string) error {
 	if b, ok := s.to.(interface{ begin() }); ok {
 		b.begin()
 	}
@@ -279,14 +286,18 @@ func (s *sink) Replace(list []any, _ string) error {
 		}
 	}
 	s.to.keep(listed)
+	s.reach(version)
 	s.hear()
 	s.synced.Store(true)
 	return nil
 }
 
 // UpdateResourceVersion implements cache.ResourceVersionUpdater: it follows whatever
-// the watch brings.
-func (s *sink) UpdateResourceVersion(string) { s.hear() }
+// the watch brings, when that has been taken.
+func (s *sink) UpdateResourceVersion(version string) {
+	s.reach(version)
+	s.hear()
+}
 
 // Resync implements cache.ReflectorStore.
 func (s *sink) Resync() error { return nil }

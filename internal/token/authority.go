@@ -64,6 +64,7 @@ type Authority struct {
 	directory Directory
 	random    io.Reader
 	replays   *assertion.Replays
+	spent     *spending
 }
 
 // How many signed assertions are remembered until they expire: of one client, and in all.
@@ -75,7 +76,7 @@ const (
 // NewAuthority returns an authority over a directory; random is cryptographically
 // secure and safe for concurrent use.
 func NewAuthority(directory Directory, random io.Reader) *Authority {
-	return &Authority{directory, random, assertion.NewReplays(assertionsPerClient, assertionsInAll)}
+	return &Authority{directory, random, assertion.NewReplays(assertionsPerClient, assertionsInAll), newSpending()}
 }
 
 // Request is what a request to an issuer's endpoints says, decoded. What is empty was

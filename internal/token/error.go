@@ -1,5 +1,7 @@
 package token
 
+import "time"
+
 // Code is an OAuth 2.0 error code (RFC 6749 section 5.2).
 type Code string
 
@@ -13,6 +15,7 @@ const (
 	InvalidTarget          Code = "invalid_target" // RFC 8707 section 2
 	UnauthorizedClient     Code = "unauthorized_client"
 	TemporarilyUnavailable Code = "temporarily_unavailable"
+	TooManyRequests        Code = "too_many_requests" // of no RFC; it comes with the status 429 (RFC 6585 section 4)
 )
 
 // Error is a refusal. Nothing in it comes from the request, so that no part of it
@@ -25,6 +28,20 @@ type Error struct {
 
 // Error names the code and the reason. It is for the operator, not the caller.
 func (e *Error) Error() string { return string(e.Code) + " (" + e.Reason + ")" }
+
+// FailedAuthentication tells whether a credential was presented and refused, for what it
+// is: not because a request says too little, or because this server can't tell.
+func (e *Error) FailedAuthentication() bool {
+	return e.Code == InvalidClient && e != errNoCredential && e != errSeveralClients
+}
+
+// QuotaError is a refusal because the client was given as many tokens as it may be.
+type QuotaError struct {
+	RetryAfter time.Duration // until it may have another
+}
+
+// Error is for the operator, not the caller.
+func (e *QuotaError) Error() string { return string(TooManyRequests) + " (quota)" }
 
 // failed is the one answer to all who fail to authenticate.
 const failed = "client authentication failed"

@@ -38,6 +38,7 @@ type IssuerConfig struct {
 	Profile   Profile
 	Keys      keyring.Ring // all are published, one signs
 	Halted    bool         // no tokens are given, and those that were are good
+	Quota     Quota        // of tokens for each client; zero: there is none
 }
 
 // Issuer signs tokens. It doesn't change and may be shared.
@@ -53,6 +54,7 @@ type Issuer struct {
 	JWKS      []byte // the set of public keys (RFC 7517 section 5)
 	Metadata  []byte // describes the endpoints (RFC 8414, OpenID Connect Discovery 1.0)
 
+	quota     Quota
 	host      string // of the URL, with the port if it has one
 	keys      keyring.Ring
 	signers   []*signer  // one a key
@@ -90,12 +92,14 @@ func NewIssuer(random io.Reader, c IssuerConfig) (*Issuer, error) {
 // lost or damaged. It gives no tokens and publishes nothing, because verifiers would
 // take an empty set of keys for the truth.
 func NewUnavailableIssuer(c IssuerConfig) (*Issuer, error) {
-	i := &Issuer{Name: c.Name, URL: c.URL, Claim: cmp.Or(c.Claim, c.URL), ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile, Halted: c.Halted}
+	i := &Issuer{Name: c.Name, URL: c.URL, Claim: cmp.Or(c.Claim, c.URL), ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile, Halted: c.Halted, quota: c.Quota}
 	switch {
 	case c.Profile.typ() == "":
 		return nil, fmt.Errorf("issuer %q: unknown token profile %q", c.Name, c.Profile)
 	case c.ProjectID == "" || strings.Contains(c.ProjectID, "/"):
 		return nil, fmt.Errorf("issuer %q: %q is not a project id", c.Name, c.ProjectID)
+	case c.Quota != Quota{} && !c.Quota.valid():
+		return nil, fmt.Errorf("issuer %q: a quota is from 1 to %d tokens in 1s to 24h", c.Name, maxQuota)
 	}
 	if err := i.parseURL(); err != nil {
 		return nil, fmt.Errorf("issuer %q: %w", c.Name, err)

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/m2m-operator/m2m-operator/internal/token"
 )
@@ -28,8 +29,16 @@ func (h *Handler) write(w http.ResponseWriter, x *exchange) {
 		w.Header()["Allow"] = valuePost
 	case http.StatusRequestEntityTooLarge, http.StatusRequestTimeout:
 		w.Header()["Connection"] = valueClose // what is left of the body isn't wanted
+	case http.StatusTooManyRequests:
+		w.Header()["Retry-After"] = []string{seconds(x.problem.retryAfter)}
 	}
 	writeJSON(w, status, x.answer)
+}
+
+// seconds is a time as Retry-After says it (RFC 9110 section 10.2.3): whole seconds, and
+// never none.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10)
 }
 
 // writeJSON sends an answer that nobody may keep (RFC 6749 section 5.1).

@@ -1,6 +1,7 @@
 package tokenserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -26,6 +27,7 @@ type exchange struct {
 	grant      token.Grant
 	outcome    string             // where there is no problem
 	digest     *[sha256.Size]byte // of the token that is to be revoked
+	spent      bool               // a token of the client's quota
 	problem    problem            // its status is 0 where the request succeeds
 
 	random    [16]byte
@@ -76,17 +78,20 @@ func (h *Handler) serveClient(w http.ResponseWriter, r *http.Request, to target)
 	x.start, x.endpoint = h.now(), to.endpoint
 
 	err := h.handle(x, r, to)
-	h.conclude(x, err)
+	h.conclude(x, h.limited(x, r, err))
 	elapsed := h.now().Sub(x.start)
-	if err := h.audit.write(x, r.RemoteAddr, elapsed); err != nil {
+	if err := h.audit.write(x, h.peerOf(r), elapsed); err != nil {
 		h.metrics.auditFailures.Inc()
 		if x.problem.status == 0 {
 			h.conclude(x, fmt.Errorf("writing the audit log: %w", err))
 		}
 	}
 	h.metrics.count(x, elapsed)
-	if x.problem.status == 0 && x.grant.Method == token.BySecret {
-		h.usage.Used(x.issuer.Name, x.grant.Client.ID(), x.grant.Version, h.now())
+	if x.problem.status != 0 && x.spent {
+		h.authority.Unspend(x.issuer, &x.grant)
+	}
+	if x.problem.status == 0 {
+		h.usage.Used(x.issuer.Name, x.grant.Client.ID(), cmp.Or(x.grant.Version, string(x.grant.Method)), h.now())
 	}
 
 	h.write(w, x)
@@ -154,6 +159,10 @@ func (h *Handler) issue(ctx context.Context, x *exchange, now time.Time) (err er
 	if err := h.review(ctx, x); err != nil {
 		return err
 	}
+	if err := h.authority.Spend(now, x.issuer, &x.grant); err != nil {
+		return err
+	}
+	x.spent = true
 	x.answer = append(x.answer, `{"access_token":"`...)
 	if x.answer, err = h.authority.AppendToken(x.answer, now, x.issuer, &x.grant); err != nil {
 		return err
@@ -166,6 +175,30 @@ func (h *Handler) issue(ctx context.Context, x *exchange, now time.Time) (err er
 	x.answer = appendRequestID(x.answer, x.requestID)
 	x.outcome = outcomeIssued
 	return nil
+}
+
+// limited turns the refusal of a wrong credential into another, where there were too many.
+// It comes after the credential was tried, so nobody can lock out who has the right one.
+func (h *Handler) limited(x *exchange, r *http.Request, err error) error {
+	if err == nil || h.failures == nil {
+		return err
+	}
+	refusal, ok := errors.AsType[*token.Error](err)
+	if !ok || refusal == errScheme || !refusal.FailedAuthentication() {
+		return err
+	}
+	if retryAfter, limited := h.failures.Limited(h.now(), x.issuer.Name, x.request.ClientID, h.peerOf(r)); limited {
+		return tooManyRequests(failuresTooMany, refusal.Reason, retryAfter)
+	}
+	return err
+}
+
+// peerOf returns where a request comes from.
+func (h *Handler) peerOf(r *http.Request) string {
+	if h.peer == nil {
+		return r.RemoteAddr
+	}
+	return h.peer(r)
 }
 
 // review asks the cluster about a ServiceAccount's token, where the operator wants that.

@@ -31,7 +31,8 @@ type Issuers interface {
 // Usage is told of every token that is given. It is part of each request: it mustn't
 // wait for anything.
 type Usage interface {
-	// Used says which version of a client's secret a token was given for.
+	// Used says which version of a client's secret was used, or which other way to
+	// authenticate.
 	Used(issuer, clientID, version string, at time.Time)
 }
 
@@ -48,18 +49,30 @@ type Reviewer interface {
 	Review(ctx context.Context, token, audience string) (bool, error)
 }
 
+// Failures counts failed authentications.
+type Failures interface {
+	// Limited records one and tells whether there were too many. The last key is the
+	// address that it came from; those before it say who the caller claims to be.
+	Limited(now time.Time, keys ...string) (retryAfter time.Duration, limited bool)
+}
+
 // Config is what a handler needs. All of it is required but where it says otherwise.
 type Config struct {
 	Issuers     Issuers
 	Authority   *token.Authority
 	Usage       Usage
 	Revocations Revocations
-	Reviewer    Reviewer  // nil: ServiceAccount tokens are checked without the cluster
-	Audit       io.Writer // gets one line of JSON with one Write for each request of a client
-	Metrics     prometheus.Registerer
-	Log         *slog.Logger // gets the causes behind opaque answers
-	Now         func() time.Time
-	Random      io.Reader // cryptographically secure, safe for concurrent use
+	Reviewer    Reviewer // nil: ServiceAccount tokens are checked without the cluster
+	Failures    Failures // nil: authentication may fail as often as it likes
+	// Peer returns the address that a request comes from; nil: that of its connection.
+	Peer func(*http.Request) string
+	// Management answers what is below /v1/m2m/; nil: there is nothing.
+	Management http.Handler
+	Audit      io.Writer // gets one line of JSON with one Write for each request of a client
+	Metrics    prometheus.Registerer
+	Log        *slog.Logger // gets the causes behind opaque answers
+	Now        func() time.Time
+	Random     io.Reader // cryptographically secure, safe for concurrent use
 }
 
 // Handler serves the public endpoints of all issuers.
@@ -69,6 +82,9 @@ type Handler struct {
 	usage       Usage
 	revocations Revocations
 	reviewer    Reviewer
+	failures    Failures
+	peer        func(*http.Request) string
+	management  http.Handler
 	audit       auditLog
 	metrics     *metrics
 	log         *slog.Logger
@@ -91,6 +107,9 @@ func NewHandler(c Config) (*Handler, error) {
 		usage:       c.Usage,
 		revocations: c.Revocations,
 		reviewer:    c.Reviewer,
+		failures:    c.Failures,
+		peer:        c.Peer,
+		management:  c.Management,
 		audit:       auditLog{out: c.Audit},
 		metrics:     m,
 		log:         c.Log,
@@ -106,6 +125,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case tokenEndpoint, introspectionEndpoint, revocationEndpoint:
 		h.serveClient(w, r, target)
 		return
+	case noEndpoint:
+		if h.management != nil && strings.HasPrefix(r.URL.EscapedPath(), managementPrefix) {
+			h.management.ServeHTTP(w, r)
+			return
+		}
 	}
 	issuer, err := h.issuerOf(r, target)
 	if err != nil {

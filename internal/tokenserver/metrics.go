@@ -26,7 +26,7 @@ var outcomes = map[endpoint][]string{
 // refusals are the OAuth error codes of all endpoints.
 var refusals = []string{
 	string(token.InvalidRequest), string(token.InvalidClient), string(token.UnsupportedGrantType), string(token.InvalidScope),
-	string(token.InvalidTarget), string(token.UnauthorizedClient), string(token.TemporarilyUnavailable), string(serverError),
+	string(token.InvalidTarget), string(token.UnauthorizedClient), string(token.TemporarilyUnavailable), string(token.TooManyRequests), string(serverError),
 }
 
 // outcomeCounters are the counters of one issuer's endpoint, by outcome.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/m2m-operator/m2m-operator/internal/token"
 )
@@ -18,8 +19,9 @@ const errorURI = "https://www.rfc-editor.org/rfc/rfc6749#section-5.2"
 type problem struct {
 	status      int
 	code        token.Code
-	description string // for the caller
-	reason      string // for the audit log
+	description string        // for the caller
+	reason      string        // for the audit log
+	retryAfter  time.Duration // 0: not said
 }
 
 func (p *problem) Error() string { return string(p.code) + " (" + p.reason + ")" }
@@ -31,9 +33,15 @@ func problemOf(err error) problem {
 		return *p
 	}
 	if refusal, ok := errors.AsType[*token.Error](err); ok {
-		return problem{statusOf(refusal.Code), refusal.Code, refusal.Description, refusal.Reason}
+		return problem{status: statusOf(refusal.Code), code: refusal.Code, description: refusal.Description, reason: refusal.Reason}
 	}
-	return problem{http.StatusInternalServerError, serverError, "something went wrong here: tell the operator the request_id", "internal"}
+	if quota, ok := errors.AsType[*token.QuotaError](err); ok {
+		return *tooManyRequests(quotaSpent, "quota", quota.RetryAfter)
+	}
+	return problem{
+		status: http.StatusInternalServerError, code: serverError,
+		description: "something went wrong here: tell the operator the request_id", reason: "internal",
+	}
 }
 
 // statusOf is RFC 6749 section 5.2.
@@ -71,7 +79,18 @@ func invalidRequest(reason, description string) *token.Error {
 }
 
 func httpProblem(status int, reason, description string) *problem {
-	return &problem{status, token.InvalidRequest, description, reason}
+	return &problem{status: status, code: token.InvalidRequest, description: description, reason: reason}
+}
+
+// What to do about too many requests.
+const (
+	quotaSpent      = "the client has been given as many tokens as it may be: use each until it expires, and wait as long as Retry-After says"
+	failuresTooMany = "authentication failed too often: put the credential right, and wait as long as Retry-After says before another wrong one"
+)
+
+// tooManyRequests is RFC 6585 section 4.
+func tooManyRequests(description, reason string, retryAfter time.Duration) *problem {
+	return &problem{http.StatusTooManyRequests, token.TooManyRequests, description, reason, retryAfter}
 }
 
 // What is wrong with a request before anybody is asked who it is from.

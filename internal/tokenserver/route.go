@@ -37,6 +37,9 @@ const (
 	oidcWellKnown  = "/.well-known/openid-configuration"
 )
 
+// managementPrefix is what the paths of Stytch's management API begin with.
+const managementPrefix = "/v1/m2m/"
+
 func route(u *url.URL) target {
 	if u.RawPath != "" {
 		return target{} // no path of ours needs an escape
