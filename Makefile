@@ -47,8 +47,8 @@ run: build $(BIN)/local ## Run controller and server here, against your current 
 ##@ Develop
 
 .PHONY: build
-build: ## Build bin/m2m-operator.
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/m2m-operator ./cmd/m2m-operator
+build: ## Build bin/m2m-operator and bin/kubectl-m2m.
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/m2m-operator ./cmd/kubectl-m2m
 
 .PHONY: generate
 generate: $(BIN)/controller-gen ## Generate deep copies and apply configurations.
@@ -61,6 +61,7 @@ manifests: $(BIN)/controller-gen ## Generate CRDs and the ClusterRoles of the ro
 	$(BIN)/controller-gen paths=./api/v1alpha1 crd output:crd:dir=config/crd/bases
 	$(BIN)/controller-gen paths=./controllers/... rbac:roleName=m2m-operator-controller output:rbac:dir=config/rbac/controller
 	$(BIN)/controller-gen paths=./internal/registry/... rbac:roleName=m2m-operator-server output:rbac:dir=config/rbac/server
+	$(BIN)/controller-gen paths=./internal/admin/... rbac:roleName=m2m-operator-api output:rbac:dir=config/rbac/api
 
 .PHONY: fmt
 fmt: $(BIN)/golangci-lint ## Format the Go code.
@@ -82,7 +83,7 @@ verify: $(BIN)/kustomize ## Fail if generated files or go.mod are not what their
 	@for dir in api config; do \
 	  diff -ruN $(BIN)/.verify/$$dir $$dir || { echo "$$dir was out of date: it has been generated anew, commit it" >&2; exit 1; }; \
 	done
-	$(BIN)/kustomize build config/default >/dev/null
+	@for dir in default with-api restart token-review; do $(BIN)/kustomize build config/$$dir >/dev/null || exit 1; done
 	go mod tidy -diff
 	go mod verify
 	@for module in $(MODULES); do go mod tidy -C $$module -diff && go mod verify -C $$module || exit 1; done

@@ -55,13 +55,13 @@ type M2MClientSpec struct {
 	// displayName is a short name for people (`client_name` in Stytch's API).
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x1F\\\\x7F]')",message="displayName must be one line without control characters"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x1F\\\\x7F-\\\\x9F]')",message="displayName must be one line without control characters"
 	DisplayName string `json:"displayName,omitempty"`
 
 	// description says what the client is for (`client_description` in Stytch's API).
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x08\\\\x0B\\\\x0C\\\\x0E-\\\\x1F\\\\x7F]')",message="description must not contain control characters other than tabs and line ends"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x08\\\\x0B\\\\x0C\\\\x0E-\\\\x1F\\\\x7F-\\\\x9F]')",message="description must not contain control characters other than tabs and line ends"
 	Description string `json:"description,omitempty"`
 
 	// scopes are what the client may do, for example `read:invoices`. A token

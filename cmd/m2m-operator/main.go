@@ -53,7 +53,7 @@ keys.`,
 	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig `file`; without it $KUBECONFIG, the cluster that this pod runs in, or ~/.kube/config")
 	flags.StringVar(&c.namespace, "namespace", "m2m-system", "the operator's own `namespace`, which holds the pepper and the signing keys")
 	flags.StringVar(&c.logLevel, "log-level", "info", "how much is logged: debug, info, warn or error")
-	root.AddCommand(newControllerCommand(&c), newServerCommand(&c), newKeysCommand(&c))
+	root.AddCommand(newControllerCommand(&c), newServerCommand(&c), newAPICommand(&c), newKeysCommand(&c))
 	return root
 }
 

@@ -46,7 +46,8 @@ func demo(ctx context.Context, s state) (err error) {
 	heading("It all worked")
 	fmt.Printf(`A manifest became a credential, the credential became a token, and the token was
 verified with the published keys. Deactivated, the client was refused; deleted,
-it was gone with its Secret. Another needed none. That took %v.
+it was gone with its Secret. Another needed none, and a third was made by a program.
+That took %v.
 
 To play with it yourself: make up
 `, time.Since(started).Round(time.Second))
@@ -82,6 +83,7 @@ func tellStory(ctx context.Context, i *local) error {
 		{"Deactivate the client: it is refused", s.deactivate},
 		{"Delete the client: it is gone, and its Secret with it", s.remove},
 		{"A pod needs no secret at all: the token of its ServiceAccount will do", s.workload},
+		{"A program makes a client through the management API, and uses it at once", s.manage},
 	} {
 		heading(step.heading)
 		if err := step.do(); err != nil {
@@ -245,6 +247,29 @@ func (s *story) workload() error {
 		err = fmt.Errorf("HTTP %d", r.status)
 	}
 	return err
+}
+
+// manage does what a program does that was written for Stytch's M2M API.
+func (s *story) manage() error {
+	fmt.Println("The project id and a project secret go to curl's standard input.")
+	r, err := s.curl(fmt.Sprintf("user = \"%s:%s\"\n", s.ProjectID, s.ProjectSecret), "--config", "-",
+		"--header", "Content-Type: application/json", "--data", `{"client_name":"Reports","scopes":["read:reports"]}`, s.Servers[0].URL+"/v1/m2m/clients")
+	if err != nil || r.status != http.StatusOK {
+		return errors.Join(err, fmt.Errorf("HTTP %d", r.status))
+	}
+	var made struct {
+		Client struct {
+			ID     string `json:"client_id"`
+			Secret string `json:"client_secret"`
+		} `json:"m2m_client"`
+	}
+	if err := json.Unmarshal(r.body, &made); err != nil {
+		return err
+	}
+	if err := s.accepted(secret{"client_id": made.Client.ID, "client_secret": made.Client.Secret, "token_url": s.secret["token_url"]}); err != nil {
+		return err
+	}
+	return s.kubectl("get", "m2m", "--all-namespaces")
 }
 
 // refused asks for a token until the server, which hears of changes from its watch,

@@ -32,6 +32,7 @@ func install(ctx context.Context, s state, progress io.Writer) (*local, error) {
 		Servers:           1,
 		ServerAddress:     address,
 		ControllerManager: true,
+		ManagementAPI:     true,
 		Progress:          progress,
 	})
 	return &local{s, i}, err

@@ -47,6 +47,7 @@ func (i *local) record() error {
 	if err := i.writePIDs(pids); err != nil {
 		return err
 	}
-	env := fmt.Sprintf("export KUBECONFIG=%s\nexport M2M_URL=%s\n", i.path("kubeconfig"), i.Servers[0].URL)
+	env := fmt.Sprintf("export KUBECONFIG=%s\nexport M2M_URL=%s\nexport M2M_PROJECT_ID=%s\nexport M2M_PROJECT_SECRET=%s\n",
+		i.path("kubeconfig"), i.Servers[0].URL, i.ProjectID, i.ProjectSecret)
 	return os.WriteFile(i.path("env"), []byte(env), 0o600)
 }

@@ -33,6 +33,8 @@ type wanted struct {
 	servers        int
 	controllerArgs []string
 	audited        bool
+	managementAPI  bool
+	apiArgs        []string
 }
 
 // newFlags are the flags of a benchmark, with its usage.
@@ -71,6 +73,8 @@ func withInstallation(ctx context.Context, w wanted, measure func(context.Contex
 		Binary:         filepath.Join(dir, "m2m-operator"),
 		Servers:        max(w.servers, 1),
 		ControllerArgs: w.controllerArgs,
+		ManagementAPI:  w.managementAPI,
+		APIArgs:        w.apiArgs,
 		Progress:       os.Stderr,
 	}
 	var audit apiAudit

@@ -26,6 +26,7 @@ func benchmarks() []benchmark {
 		{name: "cutoff", about: "time from a client made inactive to its refusal at each server", run: runCutoff},
 		{name: "idle", about: "writes while nothing happens", run: runIdle, byNameOnly: true},
 		{name: "interval", about: "many clients of one age with a rotation interval: how their rotations spread", run: runInterval, byNameOnly: true},
+		{name: "management", about: "calls of the management API a second, against the same writes and reads of the API server", run: runManagement},
 		{name: "methods", about: "tokens per CPU-second with each way to authenticate, against floor servers", run: runMethods},
 		{name: "refusal", about: "time until a request is refused, by why it is", run: runRefusal},
 		{name: "rotation", about: "writes of a rotation, and time until the Secret has the new secret", run: runRotation},

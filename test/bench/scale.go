@@ -96,9 +96,14 @@ func writeBare(ctx context.Context, c client.Client, pepper *credential.Pepper, 
 
 // inParallel does something for each of a number of clients.
 func inParallel(ctx context.Context, number int, do func(n int) error) error {
+	return parallel(ctx, scaleWorkers, number, do)
+}
+
+// parallel does something a number of times, so many at a time.
+func parallel(ctx context.Context, workers, number int, do func(n int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	numbers := make(chan int)
-	for range scaleWorkers {
+	for range workers {
 		group.Go(func() error {
 			for n := range numbers {
 				if err := do(n); err != nil {

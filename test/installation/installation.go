@@ -38,8 +38,10 @@ type Options struct {
 	Servers           int
 	ServerAddress     string // of the first server; empty: a free one
 	ControllerManager bool
+	ManagementAPI     bool      // one replica, which the servers pass calls on to
 	ControllerArgs    []string  // more flags of the controller
 	ServerArgs        []string  // more flags of the servers
+	APIArgs           []string  // more flags of the management API
 	APIServerArgs     []string  // more flags of kube-apiserver
 	Progress          io.Writer // nil: nobody waits to read it
 }
@@ -53,6 +55,10 @@ type Installation struct {
 	Cluster          *controlplane.Cluster
 	Controller       *process.Process
 	Servers          []*Server
+	// Of the management API, where there is one.
+	API           *Server
+	ProjectID     string // of the issuer `default`
+	ProjectSecret string
 
 	options   Options
 	metrics   string     // address of the controller's /metrics
@@ -83,10 +89,14 @@ func Build(ctx context.Context, output string, flags ...string) error {
 // running.
 func Start(ctx context.Context, o Options) (*Installation, error) {
 	i := &Installation{options: o}
-	i.say("Starting a Kubernetes control plane and installing config/crd and config/rbac")
+	install := []string{"config/crd", "config/rbac"}
+	if o.ManagementAPI {
+		install = append(install, "config/rbac/api")
+	}
+	i.say("Starting a Kubernetes control plane and installing " + strings.Join(install, ", "))
 	var err error
 	i.Cluster, err = controlplane.Start(ctx, controlplane.Options{
-		Install:           []string{"config/crd", "config/rbac"},
+		Install:           install,
 		ControllerManager: o.ControllerManager,
 		Dir:               o.Dir,
 		APIServerArgs:     o.APIServerArgs,
@@ -107,7 +117,12 @@ func (i *Installation) start(ctx context.Context) (err error) {
 	if i.metrics, err = controlplane.FreeAddress(); err != nil {
 		return err
 	}
-	i.say("Starting the controller and the server, each as its own ServiceAccount")
+	i.say("Starting the roles of the operator, each as its own ServiceAccount")
+	if i.options.ManagementAPI {
+		if err := i.startAPI(ctx); err != nil {
+			return err
+		}
+	}
 	address := i.options.ServerAddress
 	for range i.options.Servers {
 		if err := i.startServer(ctx, address); err != nil {
@@ -119,7 +134,10 @@ func (i *Installation) start(ctx context.Context) (err error) {
 		return err
 	}
 	i.say("Waiting until they are ready")
-	return i.waitReady(ctx)
+	if err := i.waitReady(ctx); err != nil || i.API == nil {
+		return err
+	}
+	return i.openAPI(ctx)
 }
 
 func (i *Installation) say(line string) {
@@ -164,12 +182,20 @@ func (i *Installation) ready(ctx context.Context) error {
 	if !meta.IsStatusConditionTrue(issuer.Status.Conditions, v1alpha1.ConditionReady) {
 		return errors.New("the issuer `default` isn't ready")
 	}
-	for _, s := range i.Servers {
+	for _, s := range i.replicas() {
 		if err := s.ready(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replicas are all that serve HTTP.
+func (i *Installation) replicas() []*Server {
+	if i.API == nil {
+		return i.Servers
+	}
+	return append([]*Server{i.API}, i.Servers...)
 }
 
 // WhileRunning returns a context that ends when one of the processes does; its
@@ -200,6 +226,9 @@ func (i *Installation) StartController(ctx context.Context) error {
 	args := []string{
 		"--default-issuer-url", i.Servers[0].URL, "--default-issuer-environment", "Test",
 		"--metrics-bind-address", i.metrics, "--health-probe-bind-address", "0",
+	}
+	if i.options.ManagementAPI {
+		args = append(args, "--default-issuer-api-namespace", APINamespace)
 	}
 	p, err := i.role(ctx, "controller", append(args, i.options.ControllerArgs...)...)
 	i.Controller = p
@@ -233,28 +262,32 @@ func (i *Installation) startServer(ctx context.Context, address string) error {
 	return err
 }
 
-// AddServer starts a replica that is not one of Servers, and waits until it is ready.
-func (i *Installation) AddServer(ctx context.Context, audit string) (*Server, error) {
-	s, err := i.newServer(ctx, "", audit)
+// AddServer starts a replica that is not one of Servers, with more flags, and waits until
+// it is ready.
+func (i *Installation) AddServer(ctx context.Context, audit string, args ...string) (*Server, error) {
+	s, err := i.newServer(ctx, "", audit, args...)
 	if err != nil {
 		return nil, err
 	}
 	return s, s.WaitFor(ctx, s.ready)
 }
 
-func (i *Installation) newServer(ctx context.Context, address, audit string) (s *Server, err error) {
+func (i *Installation) newServer(ctx context.Context, address, audit string, args ...string) (s *Server, err error) {
 	if address == "" {
 		if address, err = controlplane.FreeAddress(); err != nil {
 			return nil, err
 		}
 	}
 	s = &Server{URL: "http://" + address, Audit: audit, address: address}
-	return s, i.run(ctx, s)
+	return s, i.run(ctx, s, args...)
 }
 
-func (i *Installation) run(ctx context.Context, s *Server) (err error) {
+func (i *Installation) run(ctx context.Context, s *Server, more ...string) (err error) {
 	args := []string{"--bind-address", s.address, "--audit-log", s.Audit}
-	s.Process, err = i.role(ctx, "server", append(args, i.options.ServerArgs...)...)
+	if i.API != nil {
+		args = append(args, "--management-api-url", i.API.URL)
+	}
+	s.Process, err = i.role(ctx, "server", slices.Concat(args, i.options.ServerArgs, more)...)
 	return err
 }
 

@@ -44,7 +44,7 @@ func (s server) tryPost(at string, pairs ...string) (a answer, err error) {
 	if err := json.NewDecoder(response.Body).Decode(&raw); err != nil {
 		return a, fmt.Errorf("HTTP %d with a body that isn't JSON: %w", response.StatusCode, err)
 	}
-	a.status, a.body = response.StatusCode, string(raw)
+	a.status, a.body, a.retryAfter = response.StatusCode, string(raw), response.Header.Get("Retry-After")
 	return a, json.Unmarshal(raw, &a)
 }
 

@@ -37,6 +37,11 @@ func TestUsage(t *testing.T) {
 	o.waitReason(t, unused, v1alpha1.ReasonIssued)
 	o.waitReason(t, paused, v1alpha1.ReasonIssued)
 	o.pause(t, paused, "true")
+	secretless := o.newClient(t, c.Namespace, "secretless", workload("billing"))
+	o.waitReason(t, secretless, v1alpha1.ReasonIssued)
+	projected := o.projected(t, o.account(t, c.Namespace, "billing"), nil, secretless.Status.Issuer)
+	o.waitAnswer(t, 200, func(s server) answer { return s.assert(t, secretless.Status.TokenURL, projected) })
+	o.waitUsage(t, secretless, "service_account")
 	stamps := o.usageStamps(t, c)
 
 	old := o.secret(t, c)

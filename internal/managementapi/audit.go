@@ -1,0 +1,109 @@
+package managementapi
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Outcomes beside the types of problems.
+const (
+	outcomeOK      = "ok"
+	outcomeAttempt = "attempt" // of a change that is about to be made
+)
+
+// What comes from callers is cut at these lengths, in bytes.
+const (
+	maxAuditedID   = 128
+	maxAuditedName = 256
+)
+
+// auditLog is one line of JSON for each call, and another before a change.
+type auditLog struct {
+	mu  sync.Mutex // one Write at a time, whatever out is
+	out io.Writer
+}
+
+// auditLine says who did what, from where, and what came of it. It holds no secrets and
+// nothing of what clients are.
+type auditLine struct {
+	Time       string `json:"time"`
+	Event      string `json:"event"`
+	RequestID  string `json:"request_id"`
+	ProjectID  string `json:"project_id"` // of a project that there is
+	Issuer     string `json:"issuer"`
+	Caller     string `json:"caller"`
+	Method     string `json:"method"`
+	Credential string `json:"credential"` // the name of the project secret
+	Action     string `json:"action"`
+	ClientID   string `json:"client_id"`
+	Found      *int   `json:"found,omitempty"` // by a search
+	Outcome    string `json:"outcome"`
+	Reason     string `json:"reason"` // the operator's alone
+	Status     int    `json:"status"` // 0: not yet known
+	Peer       string `json:"peer"`
+	DurationUS int64  `json:"duration_us"`
+}
+
+func (a *auditLog) write(c *call, outcome string, elapsed time.Duration) error {
+	line := auditLine{
+		Time:       c.start.UTC().Format(time.RFC3339Nano),
+		Event:      "management",
+		RequestID:  c.requestID(),
+		ProjectID:  c.caller.ProjectID,
+		Issuer:     c.caller.Issuer,
+		Caller:     cut(c.caller.User.Name, maxAuditedName),
+		Method:     string(c.caller.Method),
+		Credential: c.caller.Credential,
+		Action:     string(c.action),
+		ClientID:   c.auditedID(),
+		Found:      c.found,
+		Outcome:    outcome,
+		Peer:       c.peer,
+		DurationUS: elapsed.Microseconds(),
+	}
+	if outcome != outcomeAttempt {
+		line.Status = http.StatusOK
+	}
+	if p := c.problem; p != nil {
+		line.Status, line.Reason = p.Status, p.Reason
+		if p.Reason == "" {
+			line.Reason = p.Type
+		}
+	}
+	text, err := encodeJSON(line)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err = a.out.Write(append(text, '\n'))
+	return err
+}
+
+// outcome is the type of the call's problem, or that it has none.
+func (c *call) outcome() string {
+	if c.problem != nil {
+		return c.problem.Type
+	}
+	return outcomeOK
+}
+
+// auditedID is a client id as asked, unless it may be a secret that was sent in its place.
+func (c *call) auditedID() string {
+	if !c.known && looksSecret(c.clientID) {
+		return "(withheld: it looks like a secret)"
+	}
+	return cut(c.clientID, maxAuditedID)
+}
+
+// looksSecret: ours are 43 letters and digits without a break, and so are most others'
+// secrets, while ids have dashes.
+func looksSecret(id string) bool {
+	const shortest = 40
+	return len(id) >= shortest && strings.Trim(id, alphanumeric) == ""
+}
+
+func cut(s string, length int) string { return s[:min(len(s), length)] }
