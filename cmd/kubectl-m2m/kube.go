@@ -43,6 +43,7 @@ func (k *kube) config() (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no cluster to work on (set --kubeconfig or --context): %w", err)
 	}
+	config.QPS, config.Burst = 50, 300 // kubectl's; the library's own 5 make long lists slow
 	config.UserAgent = "kubectl-m2m/" + version
 	return config, nil
 }

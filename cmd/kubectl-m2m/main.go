@@ -17,13 +17,17 @@ import (
 var version = "dev"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	if err := newCommand(streams).ExecuteContext(ctx); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
+}
+
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	return newCommand(streams).ExecuteContext(ctx)
 }
 
 func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
@@ -47,5 +51,6 @@ never takes a field that another manager owns: where Git owns one it says so.`,
 	k.flags.AddFlags(root.PersistentFlags())
 	root.AddCommand(clientCommands(k)...)
 	root.AddCommand(tokenCommands(k)...)
+	describeCompletion(root)
 	return root
 }
