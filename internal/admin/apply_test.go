@@ -113,7 +113,7 @@ func TestRefused(t *testing.T) {
 		"timeout":        {apierrors.NewTimeoutError("later", 1), http.StatusServiceUnavailable},
 		"internal":       {apierrors.NewInternalError(errors.New("etcd")), http.StatusServiceUnavailable},
 		"unreachable":    {errors.New("connection refused"), http.StatusServiceUnavailable},
-		"something else": {apierrors.NewGone("gone"), 0},
+		"something else": {apierrors.NewMethodNotSupported(resource, "apply"), 0},
 	} {
 		problem, ok := errors.AsType[*managementapi.Problem](refused("making a client", test.err))
 		if ok != (test.status != 0) || ok && problem.Status != test.status {

@@ -25,7 +25,7 @@ func (o *order) chunks() [][]*entry {
 func (o *order) place(p key) (chunk, at int, found bool) {
 	chunks := o.chunks()
 	chunk, _ = slices.BinarySearchFunc(chunks, p, func(c []*entry, p key) int {
-		return c[len(c)-1].key.compare(p)
+		return c[len(c)-1].compare(p)
 	})
 	if chunk == len(chunks) {
 		if chunk == 0 {
@@ -34,7 +34,7 @@ func (o *order) place(p key) (chunk, at int, found bool) {
 		chunk--
 		return chunk, len(chunks[chunk]), false
 	}
-	at, found = slices.BinarySearchFunc(chunks[chunk], p, func(e *entry, p key) int { return e.key.compare(p) })
+	at, found = slices.BinarySearchFunc(chunks[chunk], p, func(e *entry, p key) int { return e.compare(p) })
 	return chunk, at, found
 }
 
