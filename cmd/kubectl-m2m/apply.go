@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,6 +16,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/ownership"
 )
 
 // change is what one field of a client is to be; nil: this program gives it up.
@@ -73,7 +71,7 @@ func owned(live *unstructured.Unstructured) (*unstructured.Unstructured, error) 
 	config := &unstructured.Unstructured{Object: map[string]any{}}
 	mine, others := &fieldpath.Set{}, &fieldpath.Set{}
 	for _, e := range live.GetManagedFields() {
-		fields, err := fieldsOf(e)
+		fields, err := ownership.Fields(e)
 		switch {
 		case err != nil:
 			return nil, err
@@ -125,17 +123,6 @@ func within(fields *fieldpath.Set, path fieldpath.Path) *fieldpath.Set {
 	return fields
 }
 
-func fieldsOf(e metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
-	fields := &fieldpath.Set{}
-	if e.FieldsV1 == nil {
-		return fields, nil
-	}
-	if err := fields.FromJSON(e.FieldsV1.GetRawReader()); err != nil {
-		return nil, fmt.Errorf("the fields that %q manages can't be read: %w", e.Manager, err)
-	}
-	return fields, nil
-}
-
 // remove takes a field out, and with it the maps that it leaves empty: an empty spec
 // that is applied would own all of it.
 func remove(object map[string]any, path []string) bool {
@@ -151,19 +138,6 @@ func remove(object map[string]any, path []string) bool {
 		unstructured.RemoveNestedField(object, path[:n]...)
 	}
 	return true
-}
-
-// managersOf are the field managers that own a field, sorted.
-func managersOf(entries []metav1.ManagedFieldsEntry, path ...any) []string {
-	at := fieldpath.MakePathOrDie(path...)
-	var managers []string
-	for _, e := range entries {
-		if fields, err := fieldsOf(e); err == nil && fields.Has(at) {
-			managers = append(managers, e.Manager)
-		}
-	}
-	slices.Sort(managers)
-	return slices.Compact(managers)
 }
 
 // editor changes clients by server-side apply.
@@ -245,29 +219,14 @@ func notThere(err error, key client.ObjectKey) error {
 	return err
 }
 
-var managerInConflict = regexp.MustCompile(`^conflict with ("(?:[^"\\]|\\.)*")`)
-
 // ownersConflict says in place of an API server's conflict of field managers whose the
 // fields are, and what to do. Other errors stay as they are.
 func ownersConflict(err error, key client.ObjectKey) error {
-	status, ok := errors.AsType[*apierrors.StatusError](err)
-	if !ok || status.ErrStatus.Details == nil {
-		return err
-	}
 	var lines []string
-	for _, cause := range status.ErrStatus.Details.Causes {
-		match := managerInConflict.FindStringSubmatch(cause.Message)
-		if cause.Type != metav1.CauseTypeFieldManagerConflict || match == nil {
-			continue
-		}
-		manager, err := strconv.Unquote(match[1])
-		if err != nil {
-			manager = match[1]
-		}
-		lines = append(lines, fmt.Sprintf("%s of M2MClient %s belongs to the field manager %q: %s",
-			strings.TrimPrefix(cause.Field, "."), key, manager, instead(manager)))
+	for _, c := range ownership.Conflicts(err) {
+		lines = append(lines, fmt.Sprintf("%s of M2MClient %s belongs to the field manager %q: %s", c.Field, key, c.Manager, instead(c.Manager)))
 	}
-	if len(lines) == 0 {
+	if lines == nil {
 		return err
 	}
 	return errors.New(strings.Join(lines, "\n"))

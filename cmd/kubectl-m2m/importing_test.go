@@ -151,7 +151,7 @@ func TestCompose(t *testing.T) {
 			t.Errorf("%s:\n%s", name, m.text)
 		}
 		rest := strings.Join(m.problems, "\n")
-		for _, part := range strings.Split(test.problems, "|") {
+		for part := range strings.SplitSeq(test.problems, "|") {
 			_, after, ok := strings.Cut(rest, part)
 			if !ok || test.problems == "" && rest != "" {
 				t.Errorf("%s: no %q in %q", name, part, m.problems)

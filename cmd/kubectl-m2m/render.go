@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/ownership"
 )
 
 // render writes the page about a client. All that tenants wrote is cleaned: it may not
@@ -304,7 +305,7 @@ func (p *page) managers(c *v1alpha1.M2MClient) {
 // fieldsIn are the fields below one that an entry owns, shortest first where one holds
 // others: maps that are owned as a whole are named once.
 func fieldsIn(e metav1.ManagedFieldsEntry, below string) []string {
-	fields, err := fieldsOf(e)
+	fields, err := ownership.Fields(e)
 	if err != nil {
 		return nil
 	}

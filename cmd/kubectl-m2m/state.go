@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/ownership"
 )
 
 // switching is the commands activate and deactivate.
@@ -94,7 +95,7 @@ func stateChanges(c *v1alpha1.M2MClient, state v1alpha1.ClientState) []change {
 	switch {
 	case active == (state == v1alpha1.ClientActive):
 		return nil
-	case !active && slices.Equal(managersOf(c.ManagedFields, "spec", "state"), []string{fieldManager}):
+	case !active && slices.Equal(ownership.Managers(c.ManagedFields, "spec", "state"), []string{fieldManager}):
 		return []change{giveUp(path...)}
 	}
 	return []change{set(string(state), path...)}

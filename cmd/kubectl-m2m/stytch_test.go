@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -197,7 +198,9 @@ func TestImportHostile(t *testing.T) {
 		"clients of null": {body(200, `{"m2m_clients":null}`), "not Stytch's API"},
 		"no id":           {body(200, `{"m2m_clients":[{}]}`), "no client_id"},
 		"wrong types":     {body(200, `{"m2m_clients":[{"client_id":1}]}`), "not Stytch's API"},
-		"a redirect":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1", 307) }, "not followed"},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1", http.StatusTemporaryRedirect)
+		}, "not followed"},
 		"the same cursor": {body(200, `{"m2m_clients":[],"results_metadata":{"next_cursor":"a"}}`), "no end"},
 		"cursors and none": {func(w http.ResponseWriter, r *http.Request) {
 			n++
@@ -217,7 +220,10 @@ func TestImportHostile(t *testing.T) {
 			t.Errorf("%s: %q", name, all)
 		}
 	}
-	slow := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	slow := func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // else the server doesn't see that the caller left
+		<-r.Context().Done()
+	}
 	if _, _, _, err := importFrom(t, slow, func(i *importing) { i.endpoint.timeout = 50 * time.Millisecond }); err == nil {
 		t.Error("a slow server is waited for")
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -308,7 +309,7 @@ func orNothing(all []string) string {
 func (f *fetching) show(body []byte, token string) error {
 	if !f.decode {
 		if f.output == "json" {
-			return printJSON(f.IOStreams.Out, json.RawMessage(body))
+			return printJSON(f.Out, json.RawMessage(body))
 		}
 		_, err := fmt.Fprintln(f.Out, token)
 		return err
@@ -325,7 +326,7 @@ func (f *fetching) show(body []byte, token string) error {
 }
 
 // printJSON prints a value with one member a line.
-func printJSON(w interface{ Write([]byte) (int, error) }, value any) error {
+func printJSON(w io.Writer, value any) error {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return err

@@ -23,8 +23,8 @@ import (
 // idleness is the command unused.
 type idleness struct {
 	listing
-	span        string
-	operator    string
+	span       string
+	operator   string
 	ignoreLost bool
 }
 
@@ -222,11 +222,11 @@ const lag = 24 * time.Hour
 // used; "": it is.
 func unknown(c *v1alpha1.M2MClient, heard reported, since, now time.Time) string {
 	began := since
-	if has := credentialSince(c); has != nil && has.Time.After(since) {
+	if has := credentialSince(c); has != nil && has.After(since) {
 		began = has.Time
 	}
 	switch {
-	case c.CreationTimestamp.Time.After(since):
+	case c.CreationTimestamp.After(since):
 		return "it was created " + ago(&c.CreationTimestamp, now) + " ago"
 	case began != since:
 		return "it got its credential " + ago(&metav1.Time{Time: began}, now) + " ago, or its status was made anew then"

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,11 +11,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	ac "github.com/m2m-operator/m2m-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/managementapi"
+	"github.com/m2m-operator/m2m-operator/internal/ownership"
 )
 
 // attempts bounds how often a change is tried again that met another.
@@ -56,7 +55,7 @@ func (s *Service) change(ctx context.Context, found *v1alpha1.M2MClient, force b
 		if err == nil {
 			return applied(apply), nil
 		}
-		if problem := ownership(err); problem != nil {
+		if problem := owned(err); problem != nil {
 			return nil, problem
 		}
 		if !apierrors.IsConflict(err) {
@@ -79,18 +78,11 @@ func (s *Service) live(ctx context.Context, found *v1alpha1.M2MClient) (*v1alpha
 	return live, nil
 }
 
-// ownership translates a conflict of field managers; nil: it is none.
-func ownership(err error) *managementapi.Problem {
-	var status apierrors.APIStatus
-	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
-		return nil
-	}
+// owned translates a conflict of field managers; nil: it is none.
+func owned(err error) *managementapi.Problem {
 	var conflicts []string
-	for _, cause := range status.Status().Details.Causes {
-		if cause.Type == metav1.CauseTypeFieldManagerConflict {
-			manager := strings.TrimPrefix(cause.Message, "conflict with ")
-			conflicts = append(conflicts, fmt.Sprintf("%s belongs to the field manager %s", strings.TrimPrefix(cause.Field, "."), manager))
-		}
+	for _, c := range ownership.Conflicts(err) {
+		conflicts = append(conflicts, fmt.Sprintf("%s belongs to the field manager %q", c.Field, c.Manager))
 	}
 	if conflicts == nil {
 		return nil
@@ -98,36 +90,11 @@ func ownership(err error) *managementapi.Problem {
 	return conflict("another manages this client: %s: change it there", strings.Join(conflicts, "; "))
 }
 
-// managers are who else manages the spec of a client.
-func managers(o *v1alpha1.M2MClient) []string { return owners(o, "") }
-
-// owners are who, besides the API, owns a field of a client's spec; any field of it,
-// where none is named.
-func owners(o *v1alpha1.M2MClient, field string) []string {
-	var others []string
-	for _, entry := range o.ManagedFields {
-		if entry.Subresource != "" || entry.Manager == v1alpha1.ManagementAPI || entry.FieldsV1 == nil {
-			continue
-		}
-		fields := &fieldpath.Set{}
-		// What can't be read may be anything.
-		if err := fields.FromJSON(bytes.NewReader(entry.FieldsV1.GetRawBytes())); err != nil || owned(fields, field) {
-			others = append(others, entry.Manager)
-		}
-	}
-	slices.Sort(others)
-	return slices.Compact(others)
-}
-
-// owned tells whether a field of the spec, or any, is among fields.
-func owned(fields *fieldpath.Set, field string) bool {
-	found := false
-	fields.Iterate(func(p fieldpath.Path) {
-		found = found || under(p, 0, "spec") && (field == "" || under(p, 1, field))
+// others are who, besides the API, owns a field of a client's spec; any field of it, where
+// none is named.
+func others(o *v1alpha1.M2MClient, field ...string) []string {
+	entries := slices.DeleteFunc(slices.Clone(o.ManagedFields), func(e metav1.ManagedFieldsEntry) bool {
+		return e.Subresource != "" || e.Manager == v1alpha1.ManagementAPI
 	})
-	return found
-}
-
-func under(p fieldpath.Path, depth int, name string) bool {
-	return len(p) > depth && p[depth].FieldName != nil && *p[depth].FieldName == name
+	return ownership.Managers(entries, append([]string{"spec"}, field...)...)
 }

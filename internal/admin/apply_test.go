@@ -32,28 +32,18 @@ func entry(manager, subresource, fields string) metav1.ManagedFieldsEntry {
 }
 
 // Who else manages a client is who owns a part of its spec.
-func TestOwners(t *testing.T) {
+func TestOthers(t *testing.T) {
 	o := ownedBy(
 		entry(v1alpha1.ManagementAPI, "", `{"f:spec":{"f:displayName":{}}}`),
 		entry("m2m-operator", "status", `{"f:status":{"f:seal":{}}}`),
 		entry("kubectl-annotate", "", `{"f:metadata":{"f:annotations":{"f:m2m-operator.dev/rotate":{}}}}`),
 		entry("flux", "", `{"f:spec":{"f:scopes":{}}}`),
-		entry("argocd", "", `{"f:spec":{"f:scopes":{},"f:trustedMetadata":{}}}`),
-		entry("argocd", "", `{"f:spec":{"f:rotation":{"f:interval":{}}}}`),
 	)
-	for field, want := range map[string][]string{
-		"":                {"argocd", "flux"},
-		"scopes":          {"argocd", "flux"},
-		"trustedMetadata": {"argocd"},
-		"displayName":     nil,
-		"state":           nil,
-	} {
-		if got := owners(o, field); !slices.Equal(got, want) {
-			t.Errorf("spec.%s: %v, not %v", field, got, want)
-		}
+	if got := others(o); !slices.Equal(got, []string{"flux"}) {
+		t.Error(got)
 	}
-	if got := managers(ownedBy(entry("strange", "", `{"f:spec":`))); !slices.Equal(got, []string{"strange"}) {
-		t.Errorf("fields that can't be read: %v", got)
+	if got := others(o, "displayName"); got != nil {
+		t.Error(got)
 	}
 }
 
@@ -123,10 +113,10 @@ func TestRefused(t *testing.T) {
 	conflict := apierrors.NewApplyConflict([]metav1.StatusCause{{
 		Type: metav1.CauseTypeFieldManagerConflict, Field: ".spec.scopes", Message: `conflict with "argocd"`,
 	}}, "conflict")
-	if p := ownership(conflict); p == nil || p.Status != http.StatusConflict || !strings.Contains(p.Message, `spec.scopes belongs to the field manager "argocd"`) {
+	if p := owned(conflict); p == nil || p.Status != http.StatusConflict || !strings.Contains(p.Message, `spec.scopes belongs to the field manager "argocd"`) {
 		t.Error(p)
 	}
-	if p := ownership(apierrors.NewConflict(resource, "billing", errors.New("the object has been modified"))); p != nil {
+	if p := owned(apierrors.NewConflict(resource, "billing", errors.New("the object has been modified"))); p != nil {
 		t.Error("a conflict of versions is one of owners:", p)
 	}
 }

@@ -336,7 +336,7 @@ func applyChanges(apply *ac.M2MClientApplyConfiguration, live *v1alpha1.M2MClien
 		}
 		// Leaving out a field that another owns would change nothing, and say nothing.
 		if field.empty && !field.owned {
-			return conflict("spec.%s of M2MClient %s in namespace %s belongs to %s: change it there", field.name, live.Name, live.Namespace, quoted(owners(live, field.name)))
+			return conflict("spec.%s of M2MClient %s in namespace %s belongs to %s: change it there", field.name, live.Name, live.Namespace, quoted(others(live, field.name)))
 		}
 		field.set()
 		unchanged = false
@@ -397,8 +397,8 @@ func (s *Service) Delete(ctx context.Context, by managementapi.Caller, id string
 		if live, err = s.live(ctx, found); err != nil {
 			return managementapi.Changed{}, err
 		}
-		if others := managers(live); len(others) > 0 {
-			return managementapi.Changed{}, conflict("the client is managed by %s (M2MClient %s in namespace %s): delete it there", quoted(others), live.Name, live.Namespace)
+		if managers := others(live); len(managers) > 0 {
+			return managementapi.Changed{}, conflict("the client is managed by %s (M2MClient %s in namespace %s): delete it there", quoted(managers), live.Name, live.Namespace)
 		}
 		err = s.client.Delete(ctx, live, client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion})
 		if !apierrors.IsConflict(err) {

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -18,11 +17,12 @@ import (
 )
 
 // Catalogue holds all clients. One watch changes it, one event at a time, while many
-// requests read.
+// requests read: what a search goes through is never changed, but replaced piece by piece.
+// So the watch waits for no search, and each search sees one instant.
 type Catalogue struct {
 	identify func(*v1alpha1.M2MClient) (clientID string)
 
-	// lookup guards what follows, and is held for a single access to a map.
+	// lookup guards what follows, and is held for a few accesses to a map.
 	lookup  sync.RWMutex
 	shelves map[string]*shelf // by the name of the issuer
 
@@ -33,20 +33,18 @@ type Catalogue struct {
 	waiting map[types.UID]*waiters
 }
 
-// shelf is the clients of one issuer that can be found.
+// shelf is the clients of one issuer.
 type shelf struct {
-	order      order
 	byID       map[string][]*entry // the one that holds the id comes first
+	order      order               // of those that hold their ids: no two have one position
 	namespaces map[string]int      // how many clients each has
 }
 
-// entry is a client that can be found.
+// entry is a client with an id that can be believed. It is never changed.
 type entry struct {
-	key
+	Position
 	issuer string
 	object *v1alpha1.M2MClient
-	// shadowed: another holds the id. That changes while the entry stays.
-	shadowed atomic.Bool
 }
 
 // waiters wait for events about one object.
@@ -56,7 +54,8 @@ type waiters struct {
 }
 
 // New returns an empty catalogue. identify returns the id of a client; empty: its record
-// can't be believed, or there is none yet, and the client isn't found.
+// can't be believed, or there is none yet, and the client isn't found. It is asked while
+// events wait, and can't ask the catalogue.
 func New(identify func(*v1alpha1.M2MClient) (clientID string)) *Catalogue {
 	return &Catalogue{
 		identify: identify,
@@ -115,9 +114,9 @@ func (c *Catalogue) index(o *v1alpha1.M2MClient) {
 	before := c.entries[o.UID]
 	var after *entry
 	if id := c.identify(o); id != "" && o.DeletionTimestamp.IsZero() {
-		after = &entry{key: key{Position{o.CreationTimestamp.Unix(), id}, string(o.UID)}, issuer: policy.IssuerName(&o.Spec), object: o}
+		after = &entry{Position{max(0, o.CreationTimestamp.Unix()), id}, policy.IssuerName(&o.Spec), o}
 	}
-	if before != nil && after != nil && before.issuer == after.issuer && before.key == after.key {
+	if before != nil && after != nil && before.issuer == after.issuer && before.Position == after.Position {
 		c.replace(before, after)
 	} else {
 		c.hide(before)
@@ -135,10 +134,12 @@ func (c *Catalogue) replace(before, after *entry) {
 	c.lookup.Lock()
 	defer c.lookup.Unlock()
 	s := c.shelves[after.issuer]
-	after.shadowed.Store(before.shadowed.Load())
 	same := s.byID[after.ClientID]
-	same[slices.Index(same, before)] = after
-	s.order.insert(after)
+	at := slices.Index(same, before)
+	same[at] = after
+	if at == 0 {
+		s.order.insert(after)
+	}
 }
 
 func (c *Catalogue) show(e *entry) {
@@ -152,10 +153,10 @@ func (c *Catalogue) show(e *entry) {
 		s = &shelf{byID: map[string][]*entry{}, namespaces: map[string]int{}}
 		c.shelves[e.issuer] = s
 	}
-	s.byID[e.ClientID] = append(s.byID[e.ClientID], e)
-	s.settle(e.ClientID)
+	same := s.byID[e.ClientID]
+	at, _ := slices.BinarySearchFunc(same, e, elder)
+	s.settle(e.ClientID, slices.Insert(same, at, e))
 	s.namespaces[e.object.Namespace]++
-	s.order.insert(e)
 }
 
 func (c *Catalogue) hide(e *entry) {
@@ -165,63 +166,89 @@ func (c *Catalogue) hide(e *entry) {
 	c.lookup.Lock()
 	defer c.lookup.Unlock()
 	s := c.shelves[e.issuer]
-	s.byID[e.ClientID] = slices.DeleteFunc(s.byID[e.ClientID], func(other *entry) bool { return other == e })
-	s.settle(e.ClientID)
+	same := s.byID[e.ClientID]
+	at := slices.Index(same, e)
+	s.settle(e.ClientID, slices.Concat(same[:at], same[at+1:]))
 	if s.namespaces[e.object.Namespace]--; s.namespaces[e.object.Namespace] == 0 {
 		delete(s.namespaces, e.object.Namespace)
 	}
-	s.order.remove(e.key)
+	if len(s.byID) == 0 {
+		delete(c.shelves, e.issuer)
+	}
 }
 
-// settle makes the eldest of those with an id the one that holds it.
-func (s *shelf) settle(id string) {
-	same := s.byID[id]
-	if len(same) == 0 {
+// elder says which of those with one id comes first, and holds it.
+func elder(a, b *entry) int {
+	return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.object.UID, b.object.UID))
+}
+
+// settle takes who has an id now: another may hold it.
+func (s *shelf) settle(id string, same []*entry) {
+	before := s.holder(id)
+	if s.byID[id] = same; len(same) == 0 {
 		delete(s.byID, id)
+	}
+	after := s.holder(id)
+	if before == after {
 		return
 	}
-	slices.SortFunc(same, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.uid, b.uid))
-	})
-	for i, e := range same {
-		e.shadowed.Store(i > 0)
+	if before != nil {
+		s.order.remove(before.Position)
+	}
+	if after != nil {
+		s.order.insert(after)
 	}
 }
 
-// Client finds an issuer's client by its id. Of two that have it, that is the elder.
+// holder returns who holds an id; nil: nobody does.
+func (s *shelf) holder(id string) *entry {
+	if same := s.byID[id]; len(same) > 0 {
+		return same[0]
+	}
+	return nil
+}
+
+// Client finds an issuer's client by its id. Of two that have it, that is the elder. What
+// it returns mustn't be changed.
 func (c *Catalogue) Client(issuer, clientID string) (*v1alpha1.M2MClient, bool) {
 	c.lookup.RLock()
 	defer c.lookup.RUnlock()
-	if s := c.shelves[issuer]; s != nil && len(s.byID[clientID]) > 0 {
-		return s.byID[clientID][0].object, true
+	if s := c.shelves[issuer]; s != nil {
+		if e := s.holder(clientID); e != nil {
+			return e.object, true
+		}
 	}
 	return nil, false
 }
 
 // Namespaces returns those that have clients of an issuer, sorted.
 func (c *Catalogue) Namespaces(issuer string) []string {
+	namespaces := c.unsorted(issuer)
+	slices.Sort(namespaces) // after the lock, which the watch waits for
+	return namespaces
+}
+
+func (c *Catalogue) unsorted(issuer string) []string {
 	c.lookup.RLock()
 	defer c.lookup.RUnlock()
 	s := c.shelves[issuer]
 	if s == nil {
 		return nil
 	}
-	return slices.Sorted(maps.Keys(s.namespaces))
+	return slices.AppendSeq(make([]string, 0, len(s.namespaces)), maps.Keys(s.namespaces))
 }
 
 // Await returns a client as soon as it satisfies a condition, which is asked now and
-// after each event about it; nil is one that isn't there. An error says that the context
-// ended first.
+// after events about this client: not after each, where they come fast, but always about
+// the last. It is asked about nil while the client isn't there. An error says that the
+// context ended first.
 func (c *Catalogue) Await(ctx context.Context, uid types.UID, holds func(o *v1alpha1.M2MClient) bool) (*v1alpha1.M2MClient, error) {
 	for {
-		c.events.Lock()
-		o := c.objects[uid]
+		o, w := c.wait(uid)
 		if holds(o) {
-			c.events.Unlock()
+			c.leave(uid, w)
 			return o, nil
 		}
-		w := c.wait(uid)
-		c.events.Unlock()
 		select {
 		case <-w.changed:
 		case <-ctx.Done():
@@ -231,14 +258,17 @@ func (c *Catalogue) Await(ctx context.Context, uid types.UID, holds func(o *v1al
 	}
 }
 
-func (c *Catalogue) wait(uid types.UID) *waiters {
+// wait returns a client as it is, and what says that it has changed since.
+func (c *Catalogue) wait(uid types.UID) (*v1alpha1.M2MClient, *waiters) {
+	c.events.Lock()
+	defer c.events.Unlock()
 	w := c.waiting[uid]
 	if w == nil {
 		w = &waiters{changed: make(chan struct{})}
 		c.waiting[uid] = w
 	}
 	w.number++
-	return w
+	return c.objects[uid], w
 }
 
 // leave forgets one that waits no more.

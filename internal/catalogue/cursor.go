@@ -3,8 +3,8 @@ package catalogue
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,7 +18,7 @@ const maxCursor = 1024
 var errCursor = errors.New("the cursor is not of this search: begin again without one")
 
 // Seal returns the cursor of a position, for one issuer's clients and one query. mac makes
-// a seal over its parts.
+// a seal over its parts, without spaces.
 func Seal(mac func(parts ...string) string, issuer string, q managementapi.Query, p Position) string {
 	created := strconv.FormatInt(p.Created, 10)
 	text := created + " " + p.ClientID + " " + mac(issuer, digest(q), created, p.ClientID)
@@ -26,13 +26,13 @@ func Seal(mac func(parts ...string) string, issuer string, q managementapi.Query
 }
 
 // Open reads a cursor, if it is of the same search. check tells whether a seal was made
-// over these parts.
+// over these parts. The error is for the caller.
 func Open(check func(seal string, parts ...string) bool, issuer string, q managementapi.Query, cursor string) (Position, error) {
 	if len(cursor) > maxCursor {
 		return Position{}, errCursor
 	}
 	text, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil {
+	if err != nil || base64.RawURLEncoding.EncodedLen(len(text)) != len(cursor) { // line ends are passed over
 		return Position{}, errCursor
 	}
 	parts := strings.Split(string(text), " ") // ids have none
@@ -46,12 +46,29 @@ func Open(check func(seal string, parts ...string) bool, issuer string, q manage
 	return Position{created, parts[1]}, nil
 }
 
-// digest is what a cursor is bound to of a query.
+// digest is what a cursor is bound to of a query: the same however its values and its
+// operands are ordered or repeated.
 func digest(q managementapi.Query) string {
-	text, err := json.Marshal(q)
-	if err != nil {
-		panic(err) // strings always encode
+	var operands []string
+	for _, o := range q.Operands {
+		operands = append(operands, digestOf(append([]string{string(o.Field)}, set(o.Values)...)))
 	}
-	sum := sha256.Sum256(text)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	operands = set(operands)
+	if q.Any && len(operands) > 1 { // of one, all hold where any does
+		operands = append(operands, "any")
+	}
+	return digestOf(operands)
+}
+
+// set returns the texts of a list, each once, sorted.
+func set(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
+
+// digestOf tells lists of texts apart.
+func digestOf(list []string) string {
+	h := sha256.New()
+	for _, text := range list {
+		h.Write(strconv.AppendInt(nil, int64(len(text)), 10))
+		h.Write([]byte(":" + text))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }

@@ -3,86 +3,70 @@ package catalogue
 import (
 	"cmp"
 	"slices"
-	"sync/atomic"
 )
 
 // chunkSize bounds the clients in one chunk: what a change copies.
 const chunkSize = 512
 
-// order holds an issuer's clients in the order of their positions. It is changed by one
-// writer, which copies the chunk that changes; readers see it as it was when they began,
-// and nobody waits for them.
-type order struct{ now atomic.Pointer[[][]*entry] }
+// order holds clients in the order of their positions, in chunks that are never empty. A
+// change makes a new list of chunks and a new chunk, and leaves the ones before to who
+// goes through them.
+type order struct{ chunks [][]*entry }
 
-func (o *order) chunks() [][]*entry {
-	if now := o.now.Load(); now != nil {
-		return *now
-	}
-	return nil
-}
-
-// place finds the chunk of a position, and where in it that is or would be.
-func (o *order) place(p key) (chunk, at int, found bool) {
-	chunks := o.chunks()
-	chunk, _ = slices.BinarySearchFunc(chunks, p, func(c []*entry, p key) int {
+// place finds the chunk of a position, and where in it that is or would be. There is a chunk.
+func (o *order) place(p Position) (chunk, at int, found bool) {
+	chunk, _ = slices.BinarySearchFunc(o.chunks, p, func(c []*entry, p Position) int {
 		return c[len(c)-1].compare(p)
 	})
-	if chunk == len(chunks) {
-		if chunk == 0 {
-			return 0, 0, false
-		}
-		chunk--
-		return chunk, len(chunks[chunk]), false
-	}
-	at, found = slices.BinarySearchFunc(chunks[chunk], p, func(e *entry, p key) int { return e.compare(p) })
+	chunk = min(chunk, len(o.chunks)-1) // what comes after all goes to the end of the last
+	at, found = slices.BinarySearchFunc(o.chunks[chunk], p, func(e *entry, p Position) int { return e.compare(p) })
 	return chunk, at, found
 }
 
-// insert puts an entry into its place; one of the same key is replaced.
+// insert puts an entry into its place; one of the same position is replaced.
 func (o *order) insert(e *entry) {
-	n, at, found := o.place(e.key)
-	chunks := slices.Clone(o.chunks())
-	switch {
-	case len(chunks) == 0:
-		chunks = [][]*entry{{e}}
-	case found:
-		chunks[n] = slices.Clone(chunks[n])
-		chunks[n][at] = e
-	default:
-		grown := slices.Insert(slices.Clip(chunks[n]), at, e)
-		chunks[n] = grown
-		if len(grown) > chunkSize {
-			half := len(grown) / 2
-			if at == len(grown)-1 {
-				half = len(grown) - 1 // new ones come at the end: the chunk before stays full
-			}
-			chunks = slices.Replace(chunks, n, n+1, grown[:half:half], grown[half:])
-		}
+	if len(o.chunks) == 0 {
+		o.chunks = [][]*entry{{e}}
+		return
 	}
-	o.now.Store(&chunks)
+	n, at, found := o.place(e.Position)
+	chunk := o.chunks[n]
+	switch {
+	case found:
+		o.swap(n, n+1, slices.Concat(chunk[:at], []*entry{e}, chunk[at+1:]))
+	case len(chunk) < chunkSize:
+		o.swap(n, n+1, slices.Concat(chunk[:at], []*entry{e}, chunk[at:]))
+	case at == len(chunk): // new clients come at the end: the chunk before stays full
+		o.swap(n+1, n+1, []*entry{e})
+	default:
+		half := len(chunk) / 2
+		o.swap(n, n+1, slices.Clone(chunk[:half]), slices.Clone(chunk[half:]))
+		o.insert(e)
+	}
 }
 
-// remove takes an entry out, if it is there.
-func (o *order) remove(p key) {
+// remove takes out what is at a position.
+func (o *order) remove(p Position) {
 	n, at, found := o.place(p)
 	if !found {
 		return
 	}
-	chunks := slices.Clone(o.chunks())
-	if len(chunks[n]) == 1 {
-		chunks = slices.Delete(chunks, n, n+1)
-	} else {
-		chunks[n] = slices.Concat(chunks[n][:at], chunks[n][at+1:])
+	rest := slices.Concat(o.chunks[n][:at], o.chunks[n][at+1:])
+	switch {
+	case len(rest) == 0:
+		o.swap(n, n+1)
+	case n > 0 && len(o.chunks[n-1])+len(rest) <= chunkSize/2: // chunks don't dwindle and stay
+		o.swap(n-1, n+1, slices.Concat(o.chunks[n-1], rest))
+	default:
+		o.swap(n, n+1, rest)
 	}
-	o.now.Store(&chunks)
 }
 
-// key is a position that no two clients share.
-type key struct {
-	Position
-	uid string
+// swap puts chunks in the place of others.
+func (o *order) swap(from, to int, chunks ...[]*entry) {
+	o.chunks = slices.Concat(o.chunks[:from], chunks, o.chunks[to:])
 }
 
-func (k key) compare(other key) int {
-	return cmp.Or(cmp.Compare(k.Created, other.Created), cmp.Compare(k.ClientID, other.ClientID), cmp.Compare(k.uid, other.uid))
+func (p Position) compare(other Position) int {
+	return cmp.Or(cmp.Compare(p.Created, other.Created), cmp.Compare(p.ClientID, other.ClientID))
 }

@@ -17,18 +17,18 @@ type Position struct {
 
 // Search returns the clients of an issuer that match and that the caller may see: those
 // after a position, at most limit, and how many there are in all. More tells whether some
-// come after next. It is asked about each client, so visible must be quick.
+// come after next. All of it is of one instant. visible is asked about each client that
+// matches, so it must be quick. What is returned mustn't be changed.
 func (c *Catalogue) Search(issuer string, q managementapi.Query, visible func(*v1alpha1.M2MClient) bool, after Position, limit int) (page []*v1alpha1.M2MClient, total int, next Position, more bool) {
-	matches := matcher(q)
-	start := key{after, last}
+	m := newMatcher(q)
 	for _, chunk := range c.candidates(issuer, q) {
 		for _, e := range chunk {
-			if e.shadowed.Load() || !matches(e) || !visible(e.object) {
+			if !m.matches(e) || !visible(e.object) {
 				continue
 			}
 			total++
 			switch {
-			case e.compare(start) <= 0:
+			case e.compare(after) <= 0:
 			case len(page) == limit:
 				more = true
 			default:
@@ -39,60 +39,95 @@ func (c *Catalogue) Search(issuer string, q managementapi.Query, visible func(*v
 	return page, total, next, more
 }
 
-// last comes after every UID.
-const last = "\xff"
-
 // candidates are the clients that may match, in order: all of the issuer, or those with
 // the ids that a query insists on.
 func (c *Catalogue) candidates(issuer string, q managementapi.Query) [][]*entry {
+	ids, few := insists(q)
 	c.lookup.RLock()
 	defer c.lookup.RUnlock()
 	s := c.shelves[issuer]
-	if s == nil {
+	switch {
+	case s == nil:
 		return nil
-	}
-	byID := slices.IndexFunc(q.Operands, func(o managementapi.Operand) bool { return o.Field == managementapi.FieldClientID })
-	if byID < 0 || q.Any && len(q.Operands) > 1 {
-		return s.order.chunks()
+	case !few:
+		return s.order.chunks
 	}
 	var found []*entry
-	for _, id := range q.Operands[byID].Values {
-		found = append(found, s.byID[id]...)
+	for _, id := range ids {
+		if e := s.holder(id); e != nil {
+			found = append(found, e)
+		}
 	}
-	slices.SortFunc(found, func(a, b *entry) int { return a.compare(b.key) })
+	slices.SortFunc(found, func(a, b *entry) int { return a.compare(b.Position) })
 	return [][]*entry{slices.Compact(found)}
 }
 
-// matcher tells which clients a query finds.
-func matcher(q managementapi.Query) func(*entry) bool {
-	var operands []func(*entry) bool
+// insists returns the ids of which a client must have one to match; false: it can have any.
+func insists(q managementapi.Query) (ids []string, only bool) {
 	for _, o := range q.Operands {
-		operands = append(operands, operand(o))
-	}
-	return func(e *entry) bool {
-		for _, holds := range operands {
-			if holds(e) == q.Any {
-				return q.Any
-			}
+		switch {
+		case o.Field == managementapi.FieldClientID && q.Any:
+			ids, only = append(ids, o.Values...), true
+		case o.Field == managementapi.FieldClientID:
+			return o.Values, true
+		case q.Any:
+			return nil, false
 		}
-		return !q.Any || len(operands) == 0
 	}
+	return ids, only
 }
 
-func operand(o managementapi.Operand) func(*entry) bool {
-	values := make(map[string]bool, len(o.Values))
-	for _, value := range o.Values {
-		values[value] = true
+// maxOperands bounds the operands of a query: one with more finds nothing.
+const maxOperands = 64
+
+// matcher is a query, made ready to be asked about very many clients: each costs the same
+// however many operands and values there are.
+type matcher struct {
+	one    bool   // one operand is enough
+	needed uint64 // a bit for each operand
+	// The bits of the operands that hold where the field has this value.
+	ids, names, scopes map[string]uint64
+}
+
+func newMatcher(q managementapi.Query) *matcher {
+	if len(q.Operands) > maxOperands {
+		return &matcher{needed: 1}
 	}
-	switch o.Field {
-	case managementapi.FieldClientID:
-		return func(e *entry) bool { return values[e.ClientID] }
-	case managementapi.FieldClientName:
-		return func(e *entry) bool { return values[e.object.Spec.DisplayName] }
-	case managementapi.FieldScopes:
-		return func(e *entry) bool {
-			return slices.ContainsFunc(e.object.Spec.Scopes, func(scope string) bool { return values[scope] })
+	m := &matcher{one: q.Any, ids: map[string]uint64{}, names: map[string]uint64{}, scopes: map[string]uint64{}}
+	for i, o := range q.Operands {
+		values := map[string]uint64{} // of a field that isn't known: no client has it
+		switch o.Field {
+		case managementapi.FieldClientID:
+			values = m.ids
+		case managementapi.FieldClientName:
+			values = m.names
+		case managementapi.FieldScopes:
+			values = m.scopes
+		}
+		bit := uint64(1) << i
+		m.needed |= bit
+		for _, value := range o.Values {
+			values[value] |= bit
 		}
 	}
-	return func(*entry) bool { return false }
+	return m
+}
+
+func (m *matcher) matches(e *entry) bool {
+	if m.needed == 0 {
+		return true
+	}
+	var held uint64
+	if len(m.ids) > 0 {
+		held |= m.ids[e.ClientID]
+	}
+	if len(m.names) > 0 {
+		held |= m.names[e.object.Spec.DisplayName]
+	}
+	if len(m.scopes) > 0 {
+		for _, scope := range e.object.Spec.Scopes {
+			held |= m.scopes[scope]
+		}
+	}
+	return held == m.needed || m.one && held != 0
 }

@@ -56,7 +56,8 @@ func start(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	cluster, err = installation.Start(ctx, installation.Options{
-		Dir: filepath.Dir(kubeconfig), Binary: operator, Servers: 1, ControllerManager: true,
+		Dir: filepath.Dir(kubeconfig), Binary: operator, Servers: 1, ControllerManager: true, ManagementAPI: true,
+		ServerArgs: []string{"--usage-tick=1s"},
 	})
 	if err != nil {
 		return 1, err
