@@ -13,6 +13,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/catalogue"
 	"github.com/m2m-operator/m2m-operator/internal/managementapi"
 )
 
@@ -88,11 +89,8 @@ func (a *access) put(key [sha256.Size]byte, allowed bool) {
 // own tells whether a client was made by the management API in the project's own
 // namespace: with these a holder of a project secret may do as they like.
 func (s *Service) own(by managementapi.Caller, o *v1alpha1.M2MClient) bool {
-	return by.Method == managementapi.ByProjectSecret && s.apiNamespace(by.Issuer) == o.Namespace && made(o)
+	return by.Method == managementapi.ByProjectSecret && s.apiNamespace(by.Issuer) == o.Namespace && catalogue.Made(o)
 }
-
-// made tells whether the management API made a client.
-func made(o *v1alpha1.M2MClient) bool { return o.Annotations[v1alpha1.AnnotationCredential] != "" }
 
 // apiNamespace is where the clients of an issuer live that the API makes; empty: it
 // makes none.
@@ -138,10 +136,10 @@ func (s *Service) find(ctx context.Context, by managementapi.Caller, id, verb st
 const askedAtOnce = 16
 
 // visible tells which clients a caller may see, as a function that asks nobody.
-func (s *Service) visible(ctx context.Context, by managementapi.Caller) (func(*v1alpha1.M2MClient) bool, error) {
+func (s *Service) visible(ctx context.Context, by managementapi.Caller) (func(namespace string, made bool) bool, error) {
 	all, err := s.access.may(ctx, by, "get", "", "")
 	if err != nil || all {
-		return func(*v1alpha1.M2MClient) bool { return err == nil }, err
+		return func(string, bool) bool { return err == nil }, err
 	}
 	namespaces := s.cluster.catalogue.Namespaces(by.Issuer)
 	allowed := make([]bool, len(namespaces))
@@ -164,7 +162,7 @@ func (s *Service) visible(ctx context.Context, by managementapi.Caller) (func(*v
 	if by.Method == managementapi.ByProjectSecret {
 		home = s.apiNamespace(by.Issuer)
 	}
-	return func(o *v1alpha1.M2MClient) bool {
-		return may[o.Namespace] || o.Namespace == home && made(o)
+	return func(namespace string, made bool) bool {
+		return may[namespace] || made && namespace == home
 	}, nil
 }

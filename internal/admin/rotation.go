@@ -8,6 +8,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	ac "github.com/m2m-operator/m2m-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/catalogue"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
 	"github.com/m2m-operator/m2m-operator/internal/managementapi"
@@ -84,7 +85,7 @@ func rotatable(o *v1alpha1.M2MClient) error {
 	case o.Spec.Secret == nil || o.Spec.Secret.Delivery != v1alpha1.DeliveryNone:
 		return conflict("the client's secret is delivered in a Secret of namespace %s, and never shown by this API: rotate it with kubectl m2m rotate %s -n %s, or with spec.rotation.trigger of its M2MClient",
 			o.Namespace, o.Name, o.Namespace)
-	case !made(o) && len(o.Status.Credentials) == 0:
+	case !catalogue.Made(o) && len(o.Status.Credentials) == 0:
 		return conflict("the client has no secret: it authenticates as a ServiceAccount, or with a key of its own")
 	}
 	return nil

@@ -41,7 +41,7 @@ func BenchmarkSearch(b *testing.B) {
 	for i := range 1000 {
 		visible["team-"+strconv.Itoa(i)] = i%10 != 0
 	}
-	see := func(o *v1alpha1.M2MClient) bool { return visible[o.Namespace] }
+	see := func(namespace string, _ bool) bool { return visible[namespace] }
 	var much []managementapi.Operand
 	for i := range 20 {
 		o := managementapi.Operand{Field: managementapi.FieldScopes}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -40,12 +41,40 @@ type shelf struct {
 	namespaces map[string]int      // how many clients each has
 }
 
-// entry is a client with an id that can be believed. It is never changed.
+// entry is a client with an id that can be believed. It is never changed. What a search
+// asks about each stands in it, and as handles, which are compared without being read.
 type entry struct {
 	Position
 	issuer string
 	object *v1alpha1.M2MClient
+	place  place
+	name   unique.Handle[string]
+	scopes []unique.Handle[string]
 }
+
+// place is all that says who may see a client.
+type place struct {
+	namespace unique.Handle[string]
+	made      bool // by the management API
+}
+
+func newEntry(o *v1alpha1.M2MClient, id string) *entry {
+	e := &entry{
+		Position: Position{max(0, o.CreationTimestamp.Unix()), id},
+		issuer:   policy.IssuerName(&o.Spec),
+		object:   o,
+		place:    place{unique.Make(o.Namespace), Made(o)},
+		name:     unique.Make(o.Spec.DisplayName),
+		scopes:   make([]unique.Handle[string], len(o.Spec.Scopes)),
+	}
+	for i, scope := range o.Spec.Scopes {
+		e.scopes[i] = unique.Make(scope)
+	}
+	return e
+}
+
+// Made tells whether the management API made a client.
+func Made(o *v1alpha1.M2MClient) bool { return o.Annotations[v1alpha1.AnnotationCredential] != "" }
 
 // waiters wait for events about one object.
 type waiters struct {
@@ -114,7 +143,7 @@ func (c *Catalogue) index(o *v1alpha1.M2MClient) {
 	before := c.entries[o.UID]
 	var after *entry
 	if id := c.identify(o); id != "" && o.DeletionTimestamp.IsZero() {
-		after = &entry{Position{max(0, o.CreationTimestamp.Unix()), id}, policy.IssuerName(&o.Spec), o}
+		after = newEntry(o, id)
 	}
 	if before != nil && after != nil && before.issuer == after.issuer && before.Position == after.Position {
 		c.replace(before, after)

@@ -21,7 +21,7 @@ import (
 
 func trusting(o *v1alpha1.M2MClient) string { return o.Status.ClientID }
 
-func everybody(*v1alpha1.M2MClient) bool { return true }
+func everybody(string, bool) bool { return true }
 
 func client(uid, id string, created int64) *v1alpha1.M2MClient {
 	return &v1alpha1.M2MClient{
@@ -74,9 +74,9 @@ func (m *cluster) namespaces(issuer string) []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-func (m *cluster) search(issuer string, q managementapi.Query, visible func(*v1alpha1.M2MClient) bool) []*v1alpha1.M2MClient {
+func (m *cluster) search(issuer string, q managementapi.Query, visible func(string, bool) bool) []*v1alpha1.M2MClient {
 	found := slices.DeleteFunc(m.indexed(issuer), func(o *v1alpha1.M2MClient) bool {
-		return m.client(issuer, o.Status.ClientID) != o || !visible(o) || !holds(q, o)
+		return m.client(issuer, o.Status.ClientID) != o || !visible(o.Namespace, o.Annotations[v1alpha1.AnnotationCredential] != "") || !holds(q, o)
 	})
 	slices.SortFunc(found, func(a, b *v1alpha1.M2MClient) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Status.ClientID, b.Status.ClientID))
@@ -123,6 +123,9 @@ func anyObject(t *rapid.T) *v1alpha1.M2MClient {
 	o.Status.Seal = rapid.SampledFrom(keys).Draw(t, "key")
 	o.Spec.DisplayName = rapid.SampledFrom(names).Draw(t, "name")
 	o.Spec.Scopes = rapid.SliceOfNDistinct(rapid.SampledFrom(scopes), 0, 3, rapid.ID).Draw(t, "scopes")
+	if rapid.Bool().Draw(t, "made") {
+		o.Annotations = map[string]string{v1alpha1.AnnotationCredential: "a deposit"}
+	}
 	if rapid.IntRange(0, 9).Draw(t, "deleted") == 0 {
 		o.DeletionTimestamp = &metav1.Time{Time: time.Unix(9, 0)}
 	}
@@ -174,7 +177,8 @@ func TestLikeTheCluster(t *testing.T) {
 func compare(t *rapid.T, m *cluster, c *Catalogue) {
 	q, limit := anyQuery(t), rapid.IntRange(1, 4).Draw(t, "limit")
 	hidden := rapid.SampledFrom([]string{"", "ns-0", "ns-1"}).Draw(t, "hidden")
-	visible := func(o *v1alpha1.M2MClient) bool { return o.Namespace != hidden }
+	home := rapid.SampledFrom([]string{"", "ns-0", "ns-1"}).Draw(t, "home")
+	visible := func(namespace string, made bool) bool { return namespace != hidden || made && namespace == home }
 	for _, issuer := range issuers {
 		for _, id := range ids {
 			want := m.client(issuer, id)

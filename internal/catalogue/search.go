@@ -2,6 +2,7 @@ package catalogue
 
 import (
 	"slices"
+	"unique"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/managementapi"
@@ -17,13 +18,23 @@ type Position struct {
 
 // Search returns the clients of an issuer that match and that the caller may see: those
 // after a position, at most limit, and how many there are in all. More tells whether some
-// come after next. All of it is of one instant. visible is asked about each client that
-// matches, so it must be quick. What is returned mustn't be changed.
-func (c *Catalogue) Search(issuer string, q managementapi.Query, visible func(*v1alpha1.M2MClient) bool, after Position, limit int) (page []*v1alpha1.M2MClient, total int, next Position, more bool) {
+// come after next. All of it is of one instant. visible is asked at most twice about a
+// namespace: about the clients that the management API made there, and about the others.
+// What is returned mustn't be changed.
+func (c *Catalogue) Search(issuer string, q managementapi.Query, visible func(namespace string, made bool) bool, after Position, limit int) (page []*v1alpha1.M2MClient, total int, next Position, more bool) {
 	m := newMatcher(q)
+	seen := map[place]bool{}
 	for _, chunk := range c.candidates(issuer, q) {
 		for _, e := range chunk {
-			if !m.matches(e) || !visible(e.object) {
+			if !m.matches(e) {
+				continue
+			}
+			see, known := seen[e.place]
+			if !known {
+				see = visible(e.place.namespace.Value(), e.place.made)
+				seen[e.place] = see
+			}
+			if !see {
 				continue
 			}
 			total++
@@ -86,28 +97,27 @@ type matcher struct {
 	one    bool   // one operand is enough
 	needed uint64 // a bit for each operand
 	// The bits of the operands that hold where the field has this value.
-	ids, names, scopes map[string]uint64
+	ids           map[string]uint64
+	names, scopes map[unique.Handle[string]]uint64
 }
 
 func newMatcher(q managementapi.Query) *matcher {
 	if len(q.Operands) > maxOperands {
 		return &matcher{needed: 1}
 	}
-	m := &matcher{one: q.Any, ids: map[string]uint64{}, names: map[string]uint64{}, scopes: map[string]uint64{}}
+	m := &matcher{one: q.Any, ids: map[string]uint64{}, names: map[unique.Handle[string]]uint64{}, scopes: map[unique.Handle[string]]uint64{}}
 	for i, o := range q.Operands {
-		values := map[string]uint64{} // of a field that isn't known: no client has it
-		switch o.Field {
-		case managementapi.FieldClientID:
-			values = m.ids
-		case managementapi.FieldClientName:
-			values = m.names
-		case managementapi.FieldScopes:
-			values = m.scopes
-		}
 		bit := uint64(1) << i
-		m.needed |= bit
+		m.needed |= bit // also of a field that isn't known: no client has it
 		for _, value := range o.Values {
-			values[value] |= bit
+			switch o.Field {
+			case managementapi.FieldClientID:
+				m.ids[value] |= bit
+			case managementapi.FieldClientName:
+				m.names[unique.Make(value)] |= bit
+			case managementapi.FieldScopes:
+				m.scopes[unique.Make(value)] |= bit
+			}
 		}
 	}
 	return m
@@ -122,10 +132,10 @@ func (m *matcher) matches(e *entry) bool {
 		held |= m.ids[e.ClientID]
 	}
 	if len(m.names) > 0 {
-		held |= m.names[e.object.Spec.DisplayName]
+		held |= m.names[e.name]
 	}
 	if len(m.scopes) > 0 {
-		for _, scope := range e.object.Spec.Scopes {
+		for _, scope := range e.scopes {
 			held |= m.scopes[scope]
 		}
 	}
