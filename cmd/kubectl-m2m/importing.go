@@ -167,8 +167,8 @@ const (
 var (
 	scopePattern    = regexp.MustCompile(`^[!#-\[\]-~]{1,128}$`)
 	clientIDPattern = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._~]{0,126}[A-Za-z0-9])?$`)
-	controls        = regexp.MustCompile(`[\x00-\x1F\x7F]`)
-	controlsInText  = regexp.MustCompile(`[\x00-\x08\x0B\x0C\x0E-\x1F\x7F]`)
+	controls        = regexp.MustCompile(`[\x00-\x1F\x7F-\x9F]`)
+	controlsInText  = regexp.MustCompile(`[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F]`)
 )
 
 func (m *manifest) displayName() string {
