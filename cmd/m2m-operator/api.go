@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -64,7 +63,8 @@ func (o apiOptions) check() error {
 	case o.propagation < 0 || o.patience <= 0:
 		return errors.New("--propagation-delay must not be negative, and --patience must be more than zero")
 	default:
-		return o.listen.check()
+		_, err := failureLimit(o.failures)
+		return errors.Join(err, o.listen.check())
 	}
 }
 
@@ -128,9 +128,9 @@ func newManagementHandler(o apiOptions, service *admin.Service, audit io.Writer,
 		Random:        rand.Reader,
 		Peer:          service.Peer,
 	}
-	rate, err := limit.ParseRate(o.failures)
+	rate, err := failureLimit(o.failures)
 	if err != nil {
-		return nil, fmt.Errorf("--failure-limit: %w", err)
+		return nil, err
 	}
 	if !rate.IsZero() {
 		options.Failures = limit.NewFailures(rate, rate.Times(addressFailures))

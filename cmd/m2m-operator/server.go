@@ -204,15 +204,24 @@ const addressFailures = 10
 
 // limits reads what failed authentications are limited by.
 func (o serverOptions) limits() (limit.Rate, peer.Proxies, error) {
-	rate, err := limit.ParseRate(o.failures)
+	rate, err := failureLimit(o.failures)
 	if err != nil {
-		return limit.Rate{}, nil, fmt.Errorf("--failure-limit: %w", err)
+		return limit.Rate{}, nil, err
 	}
 	proxies, err := peer.ParseProxies(o.proxies)
 	if err != nil {
 		return limit.Rate{}, nil, fmt.Errorf("--trusted-proxies: %w", err)
 	}
 	return rate, proxies, nil
+}
+
+// failureLimit reads how many authentications may fail.
+func failureLimit(text string) (limit.Rate, error) {
+	rate, err := limit.ParseRate(text)
+	if err != nil {
+		return limit.Rate{}, fmt.Errorf("--failure-limit: %w", err)
+	}
+	return rate, nil
 }
 
 // newForwarder forwards to the management API.

@@ -28,6 +28,12 @@ func TestWrongServerFlags(t *testing.T) {
 			t.Errorf("%v: %v; want %q", args, err, says)
 		}
 	}
+	command := newCommand()
+	command.SetArgs([]string{"api", "--failure-limit", "20"})
+	command.SetOut(io.Discard)
+	if err := command.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "--failure-limit: a rate is") {
+		t.Error(err)
+	}
 	for _, good := range []string{"", "https://m2m-api.m2m-system.svc:8443", "http://localhost:8081", "http://127.0.0.1:8081", "http://[::1]:8081"} {
 		if _, err := parseManagementURL(good); err != nil {
 			t.Errorf("%q: %v", good, err)
