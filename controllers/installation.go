@@ -23,7 +23,8 @@ import (
 // `default` that is made with it.
 type Installation struct {
 	base
-	Namespace   string // of the operator
+	Namespace   string   // of the operator
+	Within      []string // the namespaces whose clients it looks after; none means all
 	Default     DefaultIssuer
 	Propagation time.Duration // how long a secret is valid before it is visible
 
@@ -155,7 +156,7 @@ func (i *Installation) credentialHolder(ctx context.Context) (string, error) {
 	var holder string
 	living := map[string]bool{}
 	clients := &v1alpha1.M2MClientList{}
-	err := eachPage(ctx, i.Live, clients, listPage, func() (enough bool) {
+	err := eachPage(ctx, i.Live, i.Within, clients, listPage, func() (enough bool) {
 		for n := range clients.Items {
 			c := &clients.Items[n]
 			if c.Status.Seal != "" || len(c.Status.Credentials) > 0 {
@@ -173,7 +174,7 @@ func (i *Installation) credentialHolder(ctx context.Context) (string, error) {
 	}
 	secrets := &metav1.PartialObjectMetadataList{}
 	secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
-	err = eachPage(ctx, i.Live, secrets, listPage, func() (enough bool) {
+	err = eachPage(ctx, i.Live, i.Within, secrets, listPage, func() (enough bool) {
 		for n := range secrets.Items {
 			s := &secrets.Items[n]
 			if living[s.Annotations[v1alpha1.AnnotationClientUID]] && s.Annotations[v1alpha1.AnnotationSeal] != "" {
@@ -189,8 +190,23 @@ func (i *Installation) credentialHolder(ctx context.Context) (string, error) {
 }
 
 // eachPage lists page by page, until visit has enough: the API server is never asked for
-// a whole large cluster at once. A cache has no pages: there size is 0.
-func eachPage(ctx context.Context, from client.Reader, list client.ObjectList, size int64, visit func() (enough bool), which ...client.ListOption) error {
+// a whole large cluster at once. A cache has no pages: there size is 0. within are the
+// namespaces that are listed; none means all.
+func eachPage(ctx context.Context, from client.Reader, within []string, list client.ObjectList, size int64, visit func() (enough bool), which ...client.ListOption) error {
+	if len(within) == 0 {
+		_, err := eachPageOf(ctx, from, list, size, visit, which...)
+		return err
+	}
+	for _, namespace := range within {
+		enough, err := eachPageOf(ctx, from, list, size, visit, append(slices.Clone(which), client.InNamespace(namespace))...)
+		if err != nil || enough {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachPageOf(ctx context.Context, from client.Reader, list client.ObjectList, size int64, visit func() (enough bool), which ...client.ListOption) (enough bool, err error) {
 	for {
 		page := []client.ListOption{client.UnsafeDisableDeepCopy}
 		if size > 0 {
@@ -198,10 +214,10 @@ func eachPage(ctx context.Context, from client.Reader, list client.ObjectList, s
 		}
 		options := slices.Concat(which, page)
 		if err := from.List(ctx, list, options...); err != nil {
-			return err
+			return false, err
 		}
-		if visit() || size == 0 || list.GetContinue() == "" {
-			return nil
+		if enough := visit(); enough || size == 0 || list.GetContinue() == "" {
+			return enough, nil
 		}
 	}
 }

@@ -24,7 +24,8 @@ import (
 
 // Options are what an operator chooses when the controller is started.
 type Options struct {
-	Namespace string // of the operator
+	Namespace string   // of the operator
+	Within    []string // the namespaces whose clients it looks after; none means all
 	Default   DefaultIssuer
 	Workers   int
 	// Propagation is how long a new secret is valid before it is visible: token servers
@@ -73,7 +74,7 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manag
 	readOwnWrites := true
 	options := ctrl.Options{
 		Scheme: scheme,
-		Cache:  CacheOptions(o.Namespace),
+		Cache:  CacheOptions(o.Namespace, o.Within),
 		// A reconciliation that follows a write sees it, so none acts on the state before.
 		Client:                        client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: &readOwnWrites}},
 		LeaderElection:                o.LeaderElection,
@@ -114,7 +115,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, direct client.Client, o Option
 	if o.Now != nil {
 		with.Now = o.Now
 	}
-	installation := &Installation{base: with, Namespace: o.Namespace, Default: o.Default, Propagation: o.Propagation}
+	installation := &Installation{base: with, Namespace: o.Namespace, Within: o.Within, Default: o.Default, Propagation: o.Propagation}
 	issuers := &IssuerReconciler{base: with, Installation: installation, Lead: keyLead * o.Propagation}
 	clients := &ClientReconciler{base: with, Installation: installation, Direct: direct, Propagation: o.Propagation, turns: newTurns(o.RotationRate)}
 	for _, step := range []func() error{

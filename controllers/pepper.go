@@ -105,7 +105,7 @@ func (i *Installation) updatePepper(ctx context.Context, secret *corev1.Secret, 
 // dropUnusedKeys shows how much names each key, and drops one that nothing does. The
 // API server has the last word: what a dropped key made can't be checked any more.
 func (i *Installation) dropUnusedKeys(ctx context.Context, secret *corev1.Secret, pepper *credential.Pepper, ripe bool) error {
-	uses, err := countKeyUses(ctx, i.Client, 0)
+	uses, err := countKeyUses(ctx, i.Client, i.Within, 0)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (i *Installation) dropUnusedKeys(ctx context.Context, secret *corev1.Secret
 	if len(unused) == 0 || !ripe {
 		return nil
 	}
-	if uses, err = countKeyUses(ctx, i.Live, listPage); err != nil {
+	if uses, err = countKeyUses(ctx, i.Live, i.Within, listPage); err != nil {
 		return err
 	}
 	unused = slices.DeleteFunc(unused, func(id string) bool { return uses[id] > 0 })
@@ -151,7 +151,7 @@ func countDeposit(text string, count func(texts ...string)) {
 
 // countKeyUses counts the hashes and seals that name each pepper key. The cache has
 // no pages: then page is 0.
-func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[string]int, error) {
+func countKeyUses(ctx context.Context, from client.Reader, within []string, page int64) (map[string]int, error) {
 	uses := map[string]int{}
 	count := func(texts ...string) {
 		for _, text := range texts {
@@ -161,7 +161,7 @@ func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[stri
 		}
 	}
 	clients := &v1alpha1.M2MClientList{}
-	err := eachPage(ctx, from, clients, page, func() (enough bool) {
+	err := eachPage(ctx, from, within, clients, page, func() (enough bool) {
 		for n := range clients.Items {
 			status := &clients.Items[n].Status
 			count(status.Seal)
@@ -176,7 +176,7 @@ func countKeyUses(ctx context.Context, from client.Reader, page int64) (map[stri
 		return nil, err
 	}
 	secrets := &corev1.SecretList{}
-	err = eachPage(ctx, from, secrets, page, func() (enough bool) {
+	err = eachPage(ctx, from, within, secrets, page, func() (enough bool) {
 		for n := range secrets.Items {
 			a := secrets.Items[n].Annotations
 			count(a[v1alpha1.AnnotationSeal], a[v1alpha1.AnnotationNextSeal])

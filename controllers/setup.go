@@ -33,13 +33,24 @@ const (
 )
 
 // CacheOptions keep the cache small: of all Secrets only the operator's own, of
-// Leases only those of token servers, and of no object the managed fields.
-func CacheOptions(namespace string) cache.Options {
+// Leases only those of token servers, of clients and their Secrets only those within some
+// namespaces (none means all), and of no object the managed fields.
+func CacheOptions(namespace string, within []string) cache.Options {
 	ours := labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
+	var clients, secrets map[string]cache.Config
+	if len(within) > 0 {
+		clients = map[string]cache.Config{}
+		for _, name := range within {
+			clients[name] = cache.Config{}
+		}
+		secrets = maps.Clone(clients)
+		secrets[namespace] = cache.Config{}
+	}
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}:        {Label: ours},
+			&v1alpha1.M2MClient{}:   {Namespaces: clients},
+			&corev1.Secret{}:        {Label: ours, Namespaces: secrets},
 			&coordinationv1.Lease{}: {Label: ours, Namespaces: map[string]cache.Config{namespace: {}}},
 		},
 	}

@@ -83,7 +83,7 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 	}
 	defer func() { _ = audit.Close() }()
 	cluster := admin.NewCluster(slog.Default())
-	watches, err := registry.NewManagementWatches(config, c.namespace, cluster.Receivers())
+	watches, err := registry.NewManagementWatches(config, c.namespace, c.namespaces, cluster.Receivers())
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ checked, and the ClusterM2MIssuer "default". Back up the Secrets that it makes i
 its namespace: they can't be made again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Namespace, o.Default.Environment = c.namespace, v1alpha1.Environment(environment)
+			o.Namespace, o.Within, o.Default.Environment = c.namespace, c.namespaces, v1alpha1.Environment(environment)
 			if err := checkDefaultIssuer(o.Default); err != nil {
 				return err
 			}

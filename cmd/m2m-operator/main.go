@@ -3,12 +3,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -30,6 +34,7 @@ func main() {
 type common struct {
 	kubeconfig string
 	namespace  string
+	namespaces []string
 	logLevel   string
 }
 
@@ -47,14 +52,27 @@ keys.`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return c.setUpLogging() },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(c.setUpLogging(), c.checkNamespaces()) },
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig `file`; without it $KUBECONFIG, the cluster that this pod runs in, or ~/.kube/config")
 	flags.StringVar(&c.namespace, "namespace", "m2m-system", "the operator's own `namespace`, which holds the pepper and the signing keys")
+	flags.StringSliceVar(&c.namespaces, "namespaces", nil, "the `namespaces` whose M2MClients the operator looks after, the same for all roles; without it all")
 	flags.StringVar(&c.logLevel, "log-level", "info", "how much is logged: debug, info, warn or error")
 	root.AddCommand(newControllerCommand(&c), newServerCommand(&c), newAPICommand(&c), newKeysCommand(&c))
 	return root
+}
+
+// checkNamespaces puts the namespaces in order, each once.
+func (c *common) checkNamespaces() error {
+	slices.Sort(c.namespaces)
+	c.namespaces = slices.Compact(c.namespaces)
+	for _, namespace := range c.namespaces {
+		if problems := validation.ValidateNamespaceName(namespace, false); len(problems) > 0 {
+			return fmt.Errorf("--namespaces: %q is no name of a namespace: %s", namespace, strings.Join(problems, ", "))
+		}
+	}
+	return nil
 }
 
 // setUpLogging sends all logs, of libraries too, to stderr as JSON lines.

@@ -122,7 +122,7 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 	defer func() { _ = audit.Close() }()
 	tokenserver.TuneGC()
 	index := registry.NewIndex(slog.Default())
-	watches, err := registry.NewWatches(config, c.namespace, index)
+	watches, err := registry.NewWatches(config, c.namespace, c.namespaces, index)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (s *Service) Create(ctx context.Context, by managementapi.Caller, c managem
 		return managementapi.Changed{}, err
 	}
 	now, err := s.await(ctx, made, func(o *v1alpha1.M2MClient) bool {
-		return o == nil && s.cluster.removed.Load() > version(made) || o != nil && (o.Status.CredentialSequence > 0 || stalled(o) != nil)
+		return o == nil && s.cluster.removedIn(made.Namespace) > version(made) || o != nil && (o.Status.CredentialSequence > 0 || stalled(o) != nil)
 	})
 	if err == nil && now != nil && now.Status.CredentialSequence > 0 {
 		return changed(now, secret), nil
@@ -412,7 +412,7 @@ func (s *Service) Delete(ctx context.Context, by managementapi.Caller, id string
 	if err != nil {
 		return managementapi.Changed{}, undone(err)
 	}
-	result := managementapi.Changed{Client: shown(found), Version: s.cluster.removed.Load()}
+	result := managementapi.Changed{Client: shown(found), Version: s.cluster.removedIn(found.Namespace), Namespace: found.Namespace}
 	if now != nil {
 		result.Version = version(now) // something else holds it back, and it gets no tokens
 	}
@@ -446,7 +446,7 @@ func shown(o *v1alpha1.M2MClient) managementapi.Client {
 }
 
 func changed(o *v1alpha1.M2MClient, secret string) managementapi.Changed {
-	return managementapi.Changed{Client: shown(o), Secret: secret, Version: version(o)}
+	return managementapi.Changed{Client: shown(o), Secret: secret, Version: version(o), Namespace: o.Namespace}
 }
 
 // applied is a client as the API server answered it.

@@ -31,9 +31,9 @@ type Cluster struct {
 	log       *slog.Logger
 	catalogue *catalogue.Catalogue
 	pepper    atomic.Pointer[credential.Pepper]
-	removed   atomic.Uint64 // the latest resourceVersion of a client that is gone
 
 	mu         sync.RWMutex
+	removed    map[string]uint64 // by namespace: the latest resourceVersion of a client that is gone
 	issuers    map[types.UID]*v1alpha1.ClusterM2MIssuer
 	namespaces map[types.UID]namespace
 	secrets    map[types.UID]projectSecret
@@ -57,6 +57,7 @@ type projectSecret struct {
 func NewCluster(log *slog.Logger) *Cluster {
 	c := &Cluster{
 		log:        log,
+		removed:    map[string]uint64{},
 		issuers:    map[types.UID]*v1alpha1.ClusterM2MIssuer{},
 		namespaces: map[types.UID]namespace{},
 		secrets:    map[types.UID]projectSecret{},
@@ -132,10 +133,17 @@ func (c *Cluster) identify(o *v1alpha1.M2MClient) string {
 
 // removeClient notes how far the watch is before anybody is told.
 func (c *Cluster) removeClient(o metav1.Object) {
-	if v := version(o); v > c.removed.Load() {
-		c.removed.Store(v) // events come one at a time
-	}
+	c.mu.Lock()
+	c.removed[o.GetNamespace()] = max(c.removed[o.GetNamespace()], version(o))
+	c.mu.Unlock()
 	c.catalogue.Remove(o.GetUID())
+}
+
+// removedIn is the latest resourceVersion of a client of a namespace that is gone.
+func (c *Cluster) removedIn(namespace string) uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.removed[namespace]
 }
 
 // version is an object's resourceVersion, which only grows (KEP-5504).

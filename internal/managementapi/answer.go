@@ -148,7 +148,7 @@ func write(w http.ResponseWriter, c *call, body []byte) {
 		describe(header, c)
 	}
 	if c.version != 0 {
-		header.Set(VersionHeader, strconv.FormatUint(c.version, 10))
+		header.Set(VersionHeader, strconv.FormatUint(c.version, 10)+"/"+c.namespace)
 	}
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")

@@ -60,7 +60,7 @@ func TestCalls(t *testing.T) {
 				t.Errorf("the call is\n%s, not\n%s", got, test.call)
 			}
 			checkHeaders(t, w)
-			want := "42"
+			want := "42/apis"
 			if test.method == "GET" {
 				want = ""
 			}

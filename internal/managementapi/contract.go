@@ -64,9 +64,10 @@ type Client struct {
 type Changed struct {
 	Client Client
 	Secret string // made or set by this call, to be shown this once; empty: none was
-	// Version is the resourceVersion at which the change holds: a server whose watch is
-	// as far answers by it.
-	Version uint64
+	// Version is the resourceVersion at which the change holds, in the client's
+	// Namespace: a server whose watch is as far answers by it.
+	Version   uint64
+	Namespace string
 }
 
 // Creation is what a new client is to be.
@@ -144,8 +145,8 @@ type Clients interface {
 	CancelRotation(ctx context.Context, by Caller, id string) (Changed, error)
 }
 
-// VersionHeader is, in an answer, the Version of a change. Servers that forward calls
-// wait for their watch to be as far, and take it out.
+// VersionHeader is, in an answer, the Version of a change, a slash and the Namespace.
+// Servers that forward calls wait for their watch to be as far, and take it out.
 const VersionHeader = "M2m-Resource-Version"
 
 // Problem is a refusal. Nothing in it is a secret.

@@ -201,7 +201,7 @@ func (c *fakeClients) called(name string, by Caller, arguments ...any) (Changed,
 	if c.panic != nil {
 		panic(c.panic)
 	}
-	return Changed{Client: aClient(), Version: 42}, c.err
+	return Changed{Client: aClient(), Version: 42, Namespace: "apis"}, c.err
 }
 
 func (c *fakeClients) take() string {

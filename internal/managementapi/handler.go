@@ -90,6 +90,7 @@ type call struct {
 	found         *int   // by a search
 	attempted     bool   // a change was begun
 	version       uint64 // at which the change holds
+	namespace     string // where it holds
 	allow         string // the methods of what the path names
 	problem       *Problem
 }
@@ -257,7 +258,7 @@ func (c *call) changed(after Changed, err error) {
 	if err != nil {
 		return
 	}
-	c.known, c.version = true, after.Version
+	c.known, c.version, c.namespace = true, after.Version, after.Namespace
 	if c.action == actionCreate {
 		c.clientID = after.Client.ID
 	}

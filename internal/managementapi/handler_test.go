@@ -296,7 +296,7 @@ func TestBrokenAudit(t *testing.T) {
 			if calls := f.clients.take(); !strings.HasPrefix(calls, test.calls) || (calls == "") != (test.calls == "") {
 				t.Errorf("the calls are %q", calls)
 			}
-			if got := w.Header().Get(VersionHeader); (got == "42") != (test.failAt == 2) {
+			if got := w.Header().Get(VersionHeader); (got == "42/apis") != (test.failAt == 2) {
 				t.Errorf("the version of what was changed is %q", got)
 			}
 			if !strings.Contains(f.log.String(), "the disk is full") {

@@ -44,10 +44,10 @@ func (d *Directory) Cluster() *token.Cluster {
 // UnknownClusterKey implements [token.Directory].
 func (d *Directory) UnknownClusterKey() { d.cluster.Ask() }
 
-// Await waits until what there was of clients at a resourceVersion is in the index; false:
+// Await waits until what there was of a namespace's clients at a resourceVersion is in the index; false:
 // the context ended before.
-func (d *Directory) Await(ctx context.Context, version uint64) bool {
-	return d.watches == nil || d.watches.Await(ctx, version)
+func (d *Directory) Await(ctx context.Context, namespace string, version uint64) bool {
+	return d.watches == nil || d.watches.Await(ctx, namespace, version)
 }
 
 // Ready tells why the server can't be relied on; nil: it can. While the API server is
@@ -63,7 +63,7 @@ func (d *Directory) Ready() error {
 	var errs []error
 	for _, s := range d.watches.sinks {
 		if age := s.age(now); age > d.bound {
-			errs = append(errs, fmt.Errorf("the watch of %s has brought nothing for %s", s.resource, age.Truncate(time.Second)))
+			errs = append(errs, fmt.Errorf("the watch of %s has brought nothing for %s", s, age.Truncate(time.Second)))
 		}
 	}
 	return errors.Join(errs...)
@@ -78,7 +78,7 @@ func (d *Directory) State() []string {
 		if s.broken(now) {
 			state = "broken"
 		}
-		lines = append(lines, fmt.Sprintf("watch of %s: %s, heard %s ago", s.resource, state, s.age(now).Truncate(time.Second)))
+		lines = append(lines, fmt.Sprintf("watch of %s: %s, heard %s ago", s, state, s.age(now).Truncate(time.Second)))
 	}
 	return lines
 }

@@ -33,8 +33,9 @@ type Receivers struct {
 	Clients    Receiver // M2MClients
 }
 
-// NewManagementWatches prepares the watches of the management API.
-func NewManagementWatches(config *rest.Config, namespace string, to Receivers) (*Watches, error) {
+// NewManagementWatches prepares the watches of the management API: of clients within some
+// namespaces; none means all.
+func NewManagementWatches(config *rest.Config, namespace string, within []string, to Receivers) (*Watches, error) {
 	own, err := restClient(config, v1alpha1.SchemeGroupVersion, "/apis", v1alpha1.AddToScheme)
 	if err != nil {
 		return nil, err
@@ -50,8 +51,8 @@ func NewManagementWatches(config *rest.Config, namespace string, to Receivers) (
 	w := &Watches{}
 	w.watch("secrets", cache.NewListWatchFromClient(core, "secrets", namespace, fields.Everything()), &corev1.Secret{}, passedOn{to.Secrets})
 	w.watch("clusterm2missuers", everywhere(own, "clusterm2missuers"), &v1alpha1.ClusterM2MIssuer{}, passedOn{to.Issuers})
-	w.watch("namespaces", metadataOf(objects, "namespaces"), &metav1.PartialObjectMetadata{}, passedOn{to.Namespaces})
-	w.clients = w.watch("m2mclients", everywhere(own, "m2mclients"), &v1alpha1.M2MClient{}, passedOn{to.Clients})
+	w.watch("namespaces", metadataOf(objects, "namespaces", metav1.NamespaceAll), &metav1.PartialObjectMetadata{}, passedOn{to.Namespaces})
+	w.clients = w.watchEach("m2mclients", within, clientsOf(own), &v1alpha1.M2MClient{}, passedOn{to.Clients})
 	return w, nil
 }
 

@@ -17,12 +17,12 @@ func TestAwait(t *testing.T) {
 	w, x := newWorld(t), newTestIndex()
 	w.load(x)
 	s := &sink{resource: "m2mclients", to: &clients{x}}
-	directory := NewDirectory(x, &Watches{index: x, sinks: []*sink{s}, clients: s}, nil, time.Hour)
+	directory := NewDirectory(x, &Watches{index: x, sinks: []*sink{s}, clients: map[string]*sink{"": s}}, nil, time.Hour)
 	const events = 200
 	var waiting sync.WaitGroup
 	for n := range events {
 		waiting.Go(func() {
-			if !directory.Await(t.Context(), uint64(1000+n)) {
+			if !directory.Await(t.Context(), "ns", uint64(1000+n)) {
 				t.Errorf("version %d never came", 1000+n)
 			}
 			id := w.client(n).Status.ClientID

@@ -291,11 +291,11 @@ func TestHorizon(t *testing.T) {
 }
 
 func TestHeard(t *testing.T) {
-	w := &Watches{clients: &sink{}}
+	w := &Watches{clients: map[string]*sink{"": {}}}
 	if !w.Heard().IsZero() {
 		t.Error("heard of clients before there was anything")
 	}
-	w.clients.UpdateResourceVersion("7")
+	w.clients[""].UpdateResourceVersion("7")
 	if since := time.Since(w.Heard()); since < 0 || since > time.Hour {
 		t.Errorf("heard %v ago", since)
 	}

@@ -44,12 +44,13 @@ type Watches struct {
 	index      *Index // nil: what the watches bring goes elsewhere
 	reflectors []*cache.Reflector
 	sinks      []*sink
-	clients    *sink
+	clients    map[string]*sink // of M2MClients, by namespace; metav1.NamespaceAll: of all
 }
 
-// NewWatches prepares the watches of all clients, issuers, namespaces and
-// ServiceAccounts, and of the Secrets of the operator's namespace.
-func NewWatches(config *rest.Config, namespace string, index *Index) (*Watches, error) {
+// NewWatches prepares the watches of issuers and namespaces, of the Secrets of the
+// operator's namespace, and of the clients and ServiceAccounts within some namespaces;
+// none means all.
+func NewWatches(config *rest.Config, namespace string, within []string, index *Index) (*Watches, error) {
 	own, err := restClient(config, v1alpha1.SchemeGroupVersion, "/apis", v1alpha1.AddToScheme)
 	if err != nil {
 		return nil, err
@@ -66,10 +67,19 @@ func NewWatches(config *rest.Config, namespace string, index *Index) (*Watches, 
 	// Keys come first: what is seen before them has to be looked at twice.
 	w.watch("secrets", cache.NewListWatchFromClient(core, "secrets", namespace, fields.Everything()), &corev1.Secret{}, secretsInto(index))
 	w.watch("clusterm2missuers", everywhere(own, "clusterm2missuers"), &v1alpha1.ClusterM2MIssuer{}, issuersInto(index))
-	w.watch("namespaces", metadataOf(objects, "namespaces"), &metav1.PartialObjectMetadata{}, &namespaces{index: index})
-	w.clients = w.watch("m2mclients", everywhere(own, "m2mclients"), &v1alpha1.M2MClient{}, &clients{index})
-	w.watch("serviceaccounts", metadataOf(objects, "serviceaccounts"), &metav1.PartialObjectMetadata{}, &accounts{index})
+	w.watch("namespaces", metadataOf(objects, "namespaces", metav1.NamespaceAll), &metav1.PartialObjectMetadata{}, &namespaces{index: index})
+	w.clients = w.watchEach("m2mclients", within, clientsOf(own), &v1alpha1.M2MClient{}, &clients{index})
+	w.watchEach("serviceaccounts", within, func(namespace string) *cache.ListWatch {
+		return metadataOf(objects, "serviceaccounts", namespace)
+	}, &metav1.PartialObjectMetadata{}, &accounts{index})
 	return w, nil
+}
+
+// clientsOf lists and watches the M2MClients of a namespace.
+func clientsOf(client rest.Interface) func(namespace string) *cache.ListWatch {
+	return func(namespace string) *cache.ListWatch {
+		return cache.NewListWatchFromClient(client, "m2mclients", namespace, fields.Everything())
+	}
 }
 
 func everywhere(client rest.Interface, resource string) *cache.ListWatch {
@@ -78,8 +88,8 @@ func everywhere(client rest.Interface, resource string) *cache.ListWatch {
 
 // metadataOf lists and watches a resource of the core group, of which only the metadata
 // is of interest.
-func metadataOf(client metadata.Interface, resource string) *cache.ListWatch {
-	objects := client.Resource(corev1.SchemeGroupVersion.WithResource(resource))
+func metadataOf(client metadata.Interface, resource, namespace string) *cache.ListWatch {
+	objects := client.Resource(corev1.SchemeGroupVersion.WithResource(resource)).Namespace(namespace)
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			return objects.List(ctx, o)
@@ -114,6 +124,21 @@ func restClient(config *rest.Config, gv schema.GroupVersion, path string, add fu
 	return client, nil
 }
 
+// watchEach watches a resource in each of these namespaces, or in all where there is none.
+func (w *Watches) watchEach(resource string, within []string, lw func(namespace string) *cache.ListWatch, kind runtime.Object, to receiver) map[string]*sink {
+	if len(within) == 0 {
+		return map[string]*sink{metav1.NamespaceAll: w.watch(resource, lw(metav1.NamespaceAll), kind, to)}
+	}
+	sinks := map[string]*sink{}
+	whole := &union{to: to, parts: map[string]map[types.UID]bool{}}
+	for _, namespace := range within {
+		s := w.watch(resource, lw(namespace), kind, part{whole, namespace})
+		s.namespace = namespace
+		sinks[namespace] = s
+	}
+	return sinks
+}
+
 func (w *Watches) watch(resource string, lw *cache.ListWatch, kind runtime.Object, to receiver) *sink {
 	s := &sink{resource: resource, to: to}
 	reflector := cache.NewReflectorWithOptions(&minded{lw, s}, kind, s, cache.ReflectorOptions{Name: "m2m-operator-" + resource})
@@ -135,7 +160,7 @@ func (w *Watches) Ready() error {
 	var errs []error
 	for _, s := range w.sinks {
 		if !s.synced.Load() {
-			errs = append(errs, fmt.Errorf("the watch of %s has not synced yet", s.resource))
+			errs = append(errs, fmt.Errorf("the watch of %s has not synced yet", s))
 		}
 	}
 	if len(errs) > 0 {
@@ -183,29 +208,47 @@ func (w *Watches) Describe(to chan<- *prometheus.Desc) {
 // Collect implements [prometheus.Collector].
 func (w *Watches) Collect(to chan<- prometheus.Metric) {
 	now := time.Now()
-	for _, s := range w.sinks {
-		cut := 0.0
+	ages, cuts := map[string]float64{}, map[string]float64{}
+	for _, s := range w.sinks { // of several watches of one resource, the worst counts
+		ages[s.resource] = max(ages[s.resource], s.age(now).Seconds())
 		if s.broken(now) {
-			cut = 1
+			cuts[s.resource] = 1
 		}
-		to <- prometheus.MustNewConstMetric(ageMetric, prometheus.GaugeValue, s.age(now).Seconds(), s.resource)
-		to <- prometheus.MustNewConstMetric(cutMetric, prometheus.GaugeValue, cut, s.resource)
+	}
+	for resource, age := range ages {
+		to <- prometheus.MustNewConstMetric(ageMetric, prometheus.GaugeValue, age, resource)
+		to <- prometheus.MustNewConstMetric(cutMetric, prometheus.GaugeValue, cuts[resource], resource)
 	}
 }
 
-// Heard returns when the watch of clients last brought something: an event, or the
-// bookmark that comes about once a minute; zero: nothing yet.
+// Heard returns when the watch of clients last brought something, of several the one that
+// was heard of longest ago: an event, or the bookmark that comes about once a minute;
+// zero: nothing yet.
 func (w *Watches) Heard() time.Time {
-	if heard := w.clients.heard.Load(); heard != nil {
-		return *heard
+	var first *time.Time
+	for _, s := range w.clients {
+		heard := s.heard.Load()
+		if heard == nil {
+			return time.Time{}
+		}
+		if first == nil || heard.Before(*first) {
+			first = heard
+		}
 	}
-	return time.Time{}
+	if first == nil {
+		return time.Time{}
+	}
+	return *first
 }
 
-// Await waits until the watch of clients has brought all that there was at a
-// resourceVersion; false: the context ended before.
-func (w *Watches) Await(ctx context.Context, version uint64) bool {
-	return w.clients.await(ctx, version)
+// Await waits until the watch of clients has brought all that there was of a namespace at
+// a resourceVersion; false: the context ended before, or nobody watches the namespace.
+func (w *Watches) Await(ctx context.Context, namespace string, version uint64) bool {
+	s := w.clients[namespace]
+	if s == nil {
+		s = w.clients[metav1.NamespaceAll]
+	}
+	return s != nil && s.await(ctx, version)
 }
 
 // receiver takes the events of one kind.
@@ -218,13 +261,22 @@ type receiver interface {
 
 // sink is a reflector's store that stores nothing.
 type sink struct {
-	resource string
-	to       receiver
-	synced   atomic.Bool
-	cut      atomic.Bool // the API server couldn't be reached when last tried
+	resource  string
+	namespace string // empty: all
+	to        receiver
+	synced    atomic.Bool
+	cut       atomic.Bool // the API server couldn't be reached when last tried
 	// heard is when something came last, with the reading of a clock that can't be set; nil: never.
 	heard atomic.Pointer[time.Time]
 	progress
+}
+
+// String names what is watched.
+func (s *sink) String() string {
+	if s.namespace == "" {
+		return s.resource
+	}
+	return s.resource + " in " + s.namespace
 }
 
 func (s *sink) hear() {

@@ -37,10 +37,11 @@ type ForwarderConfig struct {
 	// Peer returns the address that a request comes from, without a port.
 	Peer func(*http.Request) string
 	// VersionHeader is, in an answer, the version of the cluster's state that the caller may
-	// rely on from then on.
+	// rely on from then on, a slash and the namespace that it is about.
 	VersionHeader string
-	// Await waits until this server knows that version; false: the context ended before.
-	Await  func(ctx context.Context, version uint64) bool
+	// Await waits until this server knows that version of a namespace; false: the context
+	// ended before.
+	Await  func(ctx context.Context, namespace string, version uint64) bool
 	Log    *slog.Logger
 	Random io.Reader // for request ids
 }
@@ -135,14 +136,15 @@ func (f *forwarder) await(answer *http.Response) error {
 	if text == "" {
 		return nil
 	}
-	version, err := strconv.ParseUint(text, 10, 64)
+	number, namespace, _ := strings.Cut(text, "/")
+	version, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
 		f.Log.Warn("The management API named a version that is no number")
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(answer.Request.Context(), awaitTimeout)
 	defer cancel()
-	if !f.Await(ctx, version) && answer.Request.Context().Err() == nil {
+	if !f.Await(ctx, namespace, version) && answer.Request.Context().Err() == nil {
 		f.Log.Warn("A change by the management API was answered before this server knew of it", "version", version, "waited", awaitTimeout.String())
 	}
 	return nil

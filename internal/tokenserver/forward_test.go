@@ -54,7 +54,7 @@ func newUpstream(t *testing.T, answer http.HandlerFunc, change func(*ForwarderCo
 			},
 			Peer:          func(*http.Request) string { return "192.0.2.1" },
 			VersionHeader: testVersionHeader,
-			Await:         func(context.Context, uint64) bool { return true },
+			Await:         func(context.Context, string, uint64) bool { return true },
 			Log:           c.Log,
 			Random:        rand.Reader,
 		}
@@ -237,15 +237,18 @@ func TestForwardToSlow(t *testing.T) {
 
 // An answer that tells of a change comes when this server knows of it, or can't be waited for.
 func TestForwardAwaits(t *testing.T) {
-	version := "41"
+	version := "41/team-a"
 	var awaited atomic.Uint64
 	reached := make(chan bool)
 	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(testVersionHeader, version)
 		ok(w, r)
 	}, func(c *ForwarderConfig, _ *http.Server) {
-		c.Await = func(ctx context.Context, version uint64) bool {
+		c.Await = func(ctx context.Context, namespace string, version uint64) bool {
 			awaited.Store(version)
+			if namespace != "team-a" {
+				t.Errorf("it waits for namespace %q", namespace)
+			}
 			if _, limited := ctx.Deadline(); !limited {
 				t.Error("it waits without end")
 			}
