@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -28,10 +26,12 @@ import (
 const scaleWorkers = 32
 
 // runScale measures what many clients cost: how long until all are ready, how many
-// writes the controller makes, and the memory of controller and server.
+// writes the controller makes, what the roles use when nobody asks them for anything, and
+// how long they take to start.
 func runScale(args []string) error {
 	flags := newFlags("scale")
 	number := flags.Int("clients", 10_000, "how many M2MClients to create")
+	idle := flags.Duration("idle", time.Minute, "how long the roles are watched when all is done")
 	limit := flags.Duration("limit", 30*time.Minute, "when to give up")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -41,8 +41,8 @@ func runScale(args []string) error {
 	if err := measureBare(ctx, *number); err != nil {
 		return err
 	}
-	return withInstallation(ctx, wanted{}, func(ctx context.Context, i *installed) error {
-		return measureScale(ctx, i.Installation, *number)
+	return withInstallation(ctx, wanted{managementAPI: true}, func(ctx context.Context, i *installed) error {
+		return measureScale(ctx, i.Installation, *number, *idle)
 	})
 }
 
@@ -127,8 +127,8 @@ func parallel(ctx context.Context, workers, number int, do func(n int) error) er
 	return group.Wait()
 }
 
-func measureScale(ctx context.Context, i *installation.Installation, number int) error {
-	empty, err := memory(i)
+func measureScale(ctx context.Context, i *installation.Installation, number int, idle time.Duration) error {
+	empty, err := footprints(i)
 	if err != nil {
 		return err
 	}
@@ -150,18 +150,13 @@ func measureScale(ctx context.Context, i *installation.Installation, number int)
 		n := after[kind] - before[kind]
 		fmt.Printf("  writes to %-18s %6d, %.3f a client\n", kind, n, float64(n)/float64(number))
 	}
-	time.Sleep(5 * time.Second) // queues drain
-	full, err := memory(i)
-	if err != nil {
+	if err := sleep(ctx, 5*time.Second); err != nil { // queues drain
 		return err
 	}
-	for _, role := range []string{"controller", "server"} {
-		e, f := empty[role], full[role]
-		fmt.Printf("  %-10s resident %.1f -> %.1f MiB (%.2f KiB a client), heap %.1f -> %.1f MiB (%.2f KiB a client)\n", role,
-			mib(e.resident), mib(f.resident), (f.resident-e.resident)/1024/float64(number),
-			mib(e.heap), mib(f.heap), (f.heap-e.heap)/1024/float64(number))
+	if err := measureIdleRoles(ctx, i, number, empty, idle); err != nil {
+		return err
 	}
-	return nil
+	return measureStart(ctx, i)
 }
 
 // nameOf names the n-th client that a benchmark creates.
@@ -238,37 +233,6 @@ func writes(ctx context.Context, i *installation.Installation) (map[string]int, 
 		counts[kind] += int(n)
 	}
 	return counts, nil
-}
-
-// usage is what a process holds, in bytes.
-type usage struct{ resident, heap float64 }
-
-// memory reads the memory of the roles from their metrics.
-func memory(i *installation.Installation) (map[string]usage, error) {
-	used := map[string]usage{}
-	for role, u := range i.MetricsURLs() {
-		response, err := http.Get(u)
-		if err != nil {
-			return nil, err
-		}
-		var m usage
-		lines := bufio.NewScanner(response.Body)
-		for lines.Scan() {
-			name, value, _ := strings.Cut(lines.Text(), " ")
-			switch name {
-			case "process_resident_memory_bytes":
-				m.resident, err = strconv.ParseFloat(value, 64)
-			case "go_memstats_heap_alloc_bytes":
-				m.heap, err = strconv.ParseFloat(value, 64)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		_ = response.Body.Close()
-		used[role] = m
-	}
-	return used, nil
 }
 
 func mib(bytes float64) float64 { return bytes / (1 << 20) }

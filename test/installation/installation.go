@@ -62,6 +62,7 @@ type Installation struct {
 
 	options   Options
 	metrics   string     // address of the controller's /metrics
+	probes    string     // address of the controller's /readyz
 	mu        sync.Mutex // roles may be restarted at one time
 	processes []*process.Process
 }
@@ -112,6 +113,9 @@ func Start(ctx context.Context, o Options) (*Installation, error) {
 
 func (i *Installation) start(ctx context.Context) (err error) {
 	if i.WithWatch, err = i.Cluster.Client(); err != nil {
+		return err
+	}
+	if i.probes, err = controlplane.FreeAddress(); err != nil {
 		return err
 	}
 	if i.metrics, err = controlplane.FreeAddress(); err != nil {
@@ -225,7 +229,7 @@ func (i *Installation) Processes() []*process.Process {
 func (i *Installation) StartController(ctx context.Context) error {
 	args := []string{
 		"--default-issuer-url", i.Servers[0].URL, "--default-issuer-environment", "Test",
-		"--metrics-bind-address", i.metrics, "--health-probe-bind-address", "0",
+		"--metrics-bind-address", i.metrics, "--health-probe-bind-address", i.probes,
 	}
 	if i.options.ManagementAPI {
 		args = append(args, "--default-issuer-api-namespace", APINamespace)
@@ -239,6 +243,11 @@ func (i *Installation) StartController(ctx context.Context) error {
 func (i *Installation) RestartController(ctx context.Context) error {
 	i.Controller.Stop(stopGrace)
 	return i.StartController(ctx)
+}
+
+// WaitForController waits until the controller's watches are ready to lead.
+func (i *Installation) WaitForController(ctx context.Context) error {
+	return i.Controller.WaitFor(ctx, func() error { return answersReady("http://" + i.probes) })
 }
 
 // KillController ends the controller as a lost node would: it can't tell anybody,
@@ -302,14 +311,16 @@ func (i *Installation) RestartServer(ctx context.Context, n int) error {
 	return s.WaitFor(ctx, s.ready)
 }
 
-func (s *Server) ready() error {
-	response, err := http.Get(s.URL + "/readyz")
+func (s *Server) ready() error { return answersReady(s.URL) }
+
+func answersReady(base string) error {
+	response, err := http.Get(base + "/readyz")
 	if err != nil {
 		return err
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s/readyz answers %s", s.URL, response.Status)
+		return fmt.Errorf("%s/readyz answers %s", base, response.Status)
 	}
 	return nil
 }
@@ -371,6 +382,9 @@ func (i *Installation) Stop() error {
 // MetricsURLs are where the controller and the servers show their metrics.
 func (i *Installation) MetricsURLs() map[string]string {
 	urls := map[string]string{"controller": "http://" + i.metrics + "/metrics"}
+	if i.API != nil {
+		urls["api"] = i.API.URL + "/metrics"
+	}
 	for _, s := range i.Servers {
 		urls["server"] = s.URL + "/metrics"
 	}
