@@ -26,8 +26,8 @@ import (
 // cluster has the operator; tests take namespaces of their own in it.
 var cluster *installation.Installation
 
-// plugin is the file of kubectl-m2m, kubeconfig that of an administrator.
-var plugin, kubeconfig string
+// plugin and operator are the programs, kubeconfig that of an administrator.
+var plugin, operator, kubeconfig string
 
 func TestMain(m *testing.M) {
 	code, err := start(m)
@@ -51,7 +51,7 @@ func start(m *testing.M) (code int, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("building kubectl-m2m: %w\n%s", err, out)
 	}
-	operator := filepath.Join(dir, "m2m-operator")
+	operator = filepath.Join(dir, "m2m-operator")
 	if err := installation.Build(ctx, operator); err != nil {
 		return 1, err
 	}

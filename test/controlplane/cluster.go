@@ -45,6 +45,8 @@ type Cluster struct {
 	users     users
 	address   string // of the API server
 	apiServer *process.Process
+	etcd      *process.Process
+	etcdURL   string
 	// apiServerArgs start it again as it was.
 	apiServerArgs []string
 	ca            []byte
@@ -116,12 +118,13 @@ func (c *Cluster) start(ctx context.Context, o Options) error {
 	return nil
 }
 
+// stopGrace is short: nothing that could be lost is worth a long wait.
+const stopGrace = 5 * time.Second
+
 // Stop stops the control plane and forgets its state.
 func (c *Cluster) Stop() {
-	// Nothing that could be lost is worth a long wait.
-	const grace = 5 * time.Second
 	for _, p := range slices.Backward(c.processes) {
-		p.Stop(grace)
+		p.Stop(stopGrace)
 	}
 	if c.temporary {
 		_ = os.RemoveAll(c.dir)

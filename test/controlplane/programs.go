@@ -22,19 +22,51 @@ func (c *Cluster) startEtcd(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	url := "http://" + address
-	etcd, err := c.run("etcd",
+	c.etcdURL = "http://" + address
+	return c.etcdURL, c.runEtcd(ctx)
+}
+
+func (c *Cluster) runEtcd(ctx context.Context) (err error) {
+	c.etcd, err = c.run("etcd",
 		"--data-dir="+c.path("etcd"),
-		"--listen-client-urls="+url,
-		"--advertise-client-urls="+url,
+		"--listen-client-urls="+c.etcdURL,
+		"--advertise-client-urls="+c.etcdURL,
 		"--listen-peer-urls=http://"+loopback+":0", // it has no peers
 		"--unsafe-no-fsync",                        // nothing here is to be kept
 		"--log-level=warn",
 	)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return url, waitUntilOK(ctx, etcd, http.DefaultClient, url+"/health")
+	return waitUntilOK(ctx, c.etcd, http.DefaultClient, c.etcdURL+"/health")
+}
+
+// Snapshot copies what etcd holds to a folder. Everything stands still meanwhile.
+func (c *Cluster) Snapshot(ctx context.Context, to string) error {
+	return c.withoutEtcd(ctx, func() error { return os.CopyFS(to, os.DirFS(c.path("etcd"))) })
+}
+
+// RestoreSnapshot puts back what etcd held then. What runs on the cluster may not believe
+// it: versions of objects are smaller than they were.
+func (c *Cluster) RestoreSnapshot(ctx context.Context, from string) error {
+	return c.withoutEtcd(ctx, func() error {
+		if err := os.RemoveAll(c.path("etcd")); err != nil {
+			return err
+		}
+		return os.CopyFS(c.path("etcd"), os.DirFS(from))
+	})
+}
+
+func (c *Cluster) withoutEtcd(ctx context.Context, do func() error) error {
+	c.StopAPIServer()
+	c.etcd.Stop(stopGrace)
+	if err := do(); err != nil {
+		return err
+	}
+	if err := c.runEtcd(ctx); err != nil {
+		return err
+	}
+	return c.runAPIServer(ctx)
 }
 
 func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, args []string) error {
