@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the control plane that go.mod pins into the folder given. What is there
-# and of the pinned version is left alone.
+# Builds the control plane that go.mod pins into the folder given; with K8S_VERSION
+# (such as 1.36.3, or 1.36) the one that versions/ pins. What is there and of the
+# pinned version is left alone.
 set -euo pipefail
 out=${1:?usage: build.sh FOLDER}
 mkdir -p "$out"
@@ -10,6 +11,15 @@ cd "$(dirname "$0")"
 pinned() { go list -m -f '{{.Version}}' "$1"; }
 
 version=$(pinned k8s.io/kubernetes)
+if [[ -n ${K8S_VERSION:-} && v$K8S_VERSION != "$version" && $version != "v$K8S_VERSION".* ]]; then
+  IFS=. read -r major minor _ <<<"${K8S_VERSION#v}"
+  export GOFLAGS="${GOFLAGS:-} -modfile=versions/$major.$minor.mod"
+  version=$(pinned k8s.io/kubernetes 2>/dev/null) || version=none
+  if [[ $version != "v$K8S_VERSION" && $version != "v$K8S_VERSION".* ]]; then
+    echo "Kubernetes $K8S_VERSION isn't pinned ($major.$minor: $version). Pin it first: hack/controlplane/pin.sh $K8S_VERSION" >&2
+    exit 1
+  fi
+fi
 pins="kubernetes $version, etcd $(pinned go.etcd.io/etcd/server/v3)"
 programs="etcd kube-apiserver kube-controller-manager kubectl"
 
