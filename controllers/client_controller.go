@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
@@ -30,12 +31,14 @@ type ClientReconciler struct {
 	Installation *Installation
 	Direct       client.Client // without a cache, for kinds that are not watched
 	Propagation  time.Duration // how long a secret is valid before it is visible
+	// Authorities tells when all clients' Secrets have to follow another authority.
+	Authorities <-chan event.GenericEvent
 
 	flights flights  // rotations under way
 	turns   *turns   // of rotations that the interval asks for
 	claims  idClaims // of client ids that were chosen
 	pauses  pauses
-	inUse   memory[bool] // clients with a secret that outlives its overlap
+	known   standings
 	access  accessCache
 }
 
@@ -53,8 +56,13 @@ func (r *ClientReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	namespace, err := r.namespace(ctx, c.Namespace)
-	if err != nil || r.untouchable(c, namespace) {
+	if err != nil {
 		return ctrl.Result{}, err
+	}
+	untouchable := r.untouchable(c, namespace)
+	r.known.note(c, &c.Status, untouchable)
+	if untouchable {
+		return ctrl.Result{}, nil
 	}
 	out, err := r.reconcile(ctx, c, namespace)
 	switch {
@@ -75,7 +83,7 @@ func (r *ClientReconciler) forget(key client.ObjectKey, err error) {
 		r.turns.forget(key)
 		r.claims.forget(key)
 		r.pauses.forget(key)
-		r.noteInUse(key, false)
+		r.known.forget(key)
 	}
 }
 

@@ -95,13 +95,12 @@ func (r *ClientReconciler) report(ctx context.Context, c *v1alpha1.M2MClient, ou
 	was := c.Status.DeepCopy()
 	slices.SortFunc(was.Conditions, byType)
 	status := nextStatus(c, out, metav1.NewTime(r.Now()))
-	kept := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionPreviousSecretInUse)
-	r.noteInUse(client.ObjectKeyFromObject(c), kept != nil)
 	if !equality.Semantic.DeepEqual(was, status) {
 		err := r.Client.Status().Apply(ctx, statusConfiguration(c, status), client.FieldOwner(v1alpha1.ManagedBy), client.ForceOwnership)
 		if err != nil {
 			return requeueOnConflict(client.IgnoreNotFound(err))
 		}
+		r.known.note(c, status, false)
 		r.tell(c, was, status, out)
 	}
 	if out.again.IsZero() {

@@ -16,6 +16,10 @@ import (
 // deliver brings the Secret up to date and says what the status becomes.
 func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, found gathered, out outcome) (outcome, error) {
 	d := &out.decision
+	ca, caAt, err := r.authority(c, out.issuer, found.secret)
+	if err != nil {
+		return out, err
+	}
 	content := delivery{
 		clientID: d.Record.ClientID,
 		material: d.Material,
@@ -24,6 +28,7 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 		issuer:   out.issuer.Spec.URL,
 		jwksURL:  jwksURL(out.issuer),
 		scopes:   out.policy.Scopes,
+		ca:       ca,
 	}
 	desired, err := renderSecret(c, secretName(c), found.secret, content, found.pepper)
 	refusal := verdict{}
@@ -46,13 +51,35 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 		r.turns.forget(client.ObjectKeyFromObject(c))
 	}
 	if out.again.IsZero() {
-		out.again = d.NextAt
+		out.again = soonerOf(d.NextAt, caAt)
 	}
 	restart := r.restart(ctx, c, &out)
 	if refusal.reason == "" {
 		out.verdict = settled(c, out, restart)
 	}
 	return out, nil
+}
+
+// authority is what the client's token endpoint is trusted by, and when another is due.
+func (r *ClientReconciler) authority(c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer, existing *corev1.Secret) (string, time.Time, error) {
+	t := r.Installation.trusted.now.Load()
+	if t == nil {
+		return "", time.Time{}, errStale // it is known in a moment, and spares a write
+	}
+	has, id := "", ""
+	if existing != nil {
+		has, id = string(existing.Data[authorityKey(c)]), existing.Annotations[v1alpha1.AnnotationAuthority]
+	}
+	bundle, at := t.authorityFor(issuer.Spec.URL, string(c.UID), has, id, r.Now())
+	return bundle, at, nil
+}
+
+// soonerOf is the first of two times; zero is never.
+func soonerOf(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // undelivered is the outcome where nobody got a new secret: what was valid stays

@@ -31,6 +31,13 @@ type Installation struct {
 	mu     sync.Mutex
 	loaded loadedPepper
 	lost   lostPepper
+
+	trusted trusted
+}
+
+// looksAfter tells whether the clients of a namespace are the operator's business.
+func (i *Installation) looksAfter(namespace string) bool {
+	return len(i.Within) == 0 || slices.Contains(i.Within, namespace)
 }
 
 // DefaultIssuer is what the issuer `default` will be. With no URL none is made.

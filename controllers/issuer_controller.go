@@ -26,6 +26,7 @@ type IssuerReconciler struct {
 	Lead time.Duration
 
 	counted memory[count]
+	known   memory[issuerStanding]
 }
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=clusterm2missuers,verbs=get;list;watch
@@ -36,6 +37,7 @@ func (r *IssuerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 	issuer := &v1alpha1.ClusterM2MIssuer{}
 	err := r.Client.Get(ctx, req.NamespacedName, issuer)
 	if apierrors.IsNotFound(err) {
+		r.known.forget(req.NamespacedName)
 		return r.keepForComeback(ctx, req.Name)
 	}
 	if err != nil || !issuer.DeletionTimestamp.IsZero() {

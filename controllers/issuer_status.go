@@ -45,6 +45,12 @@ func (r *IssuerReconciler) clients(ctx context.Context, issuer *v1alpha1.Cluster
 	return last.number, nil
 }
 
+// countAgain is how long the last count is good for.
+func (r *IssuerReconciler) countAgain(issuer *v1alpha1.ClusterM2MIssuer) time.Duration {
+	last, _ := r.counted.get(client.ObjectKeyFromObject(issuer))
+	return last.at + recount - r.Elapsed()
+}
+
 // report writes the status if it changes, then tells of it.
 func (r *IssuerReconciler) report(ctx context.Context, issuer *v1alpha1.ClusterM2MIssuer, found issued) (ctrl.Result, error) {
 	clients, err := r.clients(ctx, issuer)
@@ -65,9 +71,10 @@ func (r *IssuerReconciler) report(ctx context.Context, issuer *v1alpha1.ClusterM
 	}
 	slices.SortFunc(was.Conditions, byType)
 	slices.SortFunc(next.Conditions, byType)
-	result := ctrl.Result{RequeueAfter: recount}
+	r.known.set(client.ObjectKeyFromObject(issuer), issuerStanding{next.Conditions, next.Keys})
+	result := ctrl.Result{RequeueAfter: max(r.countAgain(issuer), soonest)}
 	if !found.again.IsZero() {
-		result.RequeueAfter = max(min(recount, found.again.Sub(r.Now())), soonest)
+		result.RequeueAfter = max(min(result.RequeueAfter, found.again.Sub(r.Now())), soonest)
 	}
 	if equality.Semantic.DeepEqual(was, next) {
 		return result, nil

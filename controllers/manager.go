@@ -16,10 +16,12 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/tracing"
 )
 
 // Options are what an operator chooses when the controller is started.
@@ -32,13 +34,17 @@ type Options struct {
 	// must have heard of it.
 	Propagation time.Duration
 	// RotationRate is how many rotations begin in a second that only intervals ask for.
-	RotationRate   float64
-	LeaderElection bool
-	MetricsAddress string           // "0": none
-	ProbeAddress   string           // "0": none
-	Now            func() time.Time // nil: the system's clock
+	RotationRate float64
+	// OwnCertificates says that the controller makes the serving certificates of the
+	// operator, for these DNS names by the names of their Secrets.
+	OwnCertificates bool
+	ServingNames    map[string][]string
+	LeaderElection  bool
+	OpsAddress      string           // of /healthz, /readyz and /metrics; "0": none
+	Now             func() time.Time // nil: the system's clock
 	// Adjust may change the manager's options; fault tests put their client in.
 	Adjust func(*ctrl.Options)
+	Tracer *tracing.Tracer // nil: nothing is followed
 }
 
 // keyLead is how far ahead the date of a key rotation on demand lies, in propagation
@@ -54,6 +60,7 @@ type base struct {
 	// Elapsed is a clock that nobody can set.
 	Elapsed func() time.Duration
 	Rand    io.Reader
+	Tracer  *tracing.Tracer
 }
 
 // Leader election.
@@ -81,8 +88,8 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (ctrl.Manag
 		LeaderElectionID:              "m2m-operator-controller",
 		LeaderElectionNamespace:       o.Namespace,
 		LeaderElectionReleaseOnCancel: true,
-		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddress},
-		HealthProbeBindAddress:        o.ProbeAddress,
+		Metrics:                       metricsserver.Options{BindAddress: o.OpsAddress},
+		HealthProbeBindAddress:        "0",
 	}
 	if o.Adjust != nil {
 		o.Adjust(&options)
@@ -109,6 +116,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, direct client.Client, o Option
 		Events: newMeasuredRecorder(mgr.GetEventRecorder("m2m-operator")),
 		Now:    time.Now,
 		Rand:   rand.Reader,
+		Tracer: o.Tracer,
 	}
 	started := time.Now()
 	with.Elapsed = func() time.Duration { return time.Since(started) }
@@ -118,19 +126,30 @@ func setup(ctx context.Context, mgr ctrl.Manager, direct client.Client, o Option
 	installation := &Installation{base: with, Namespace: o.Namespace, Within: o.Within, Default: o.Default, Propagation: o.Propagation}
 	issuers := &IssuerReconciler{base: with, Installation: installation, Lead: keyLead * o.Propagation}
 	clients := &ClientReconciler{base: with, Installation: installation, Direct: direct, Propagation: o.Propagation, turns: newTurns(o.RotationRate)}
+	changed := make(chan event.GenericEvent)
+	certificates := &CertificateReconciler{base: with, Installation: installation, Own: o.OwnCertificates, Names: o.ServingNames, Changed: changed}
+	clients.Authorities = changed
+	shown.clients.Store(&clients.known)
+	shown.issuers.Store(&issuers.known)
 	for _, step := range []func() error{
 		func() error { return SetupIndexes(ctx, mgr.GetFieldIndexer()) },
 		func() error { return mgr.Add(installation) },
+		func() error { return certificates.SetupWithManager(mgr) },
 		func() error { return issuers.SetupWithManager(mgr) },
 		func() error { return clients.SetupWithManager(mgr, o.Workers) },
-		func() error { return mgr.AddHealthzCheck("ping", healthz.Ping) },
-		func() error { return mgr.AddReadyzCheck("caches", cachesSynced(mgr)) },
+		func() error { return serveCheck(mgr, "/healthz", healthz.Ping) },
+		func() error { return serveCheck(mgr, "/readyz", cachesSynced(mgr)) },
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// serveCheck serves a probe beside the metrics.
+func serveCheck(mgr ctrl.Manager, path string, check healthz.Checker) error {
+	return mgr.AddMetricsServerExtraHandler(path, healthz.CheckHandler{Checker: check})
 }
 
 // cachesSynced makes a replica ready when it could take over at once.

@@ -35,8 +35,11 @@ func (m *memory[T]) forget(key client.ObjectKey) {
 	delete(m.of, key)
 }
 
-func (m *memory[T]) size() int {
+// each shows all that is known, while nobody changes it.
+func (m *memory[T]) each(show func(client.ObjectKey, T)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.of)
+	for key, known := range m.of {
+		show(key, known)
+	}
 }

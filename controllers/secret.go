@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/certificate"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 )
 
@@ -118,6 +119,7 @@ type delivery struct {
 	issuer   string
 	jwksURL  string
 	scopes   []string
+	ca       string // in PEM; empty: the system's authorities do
 }
 
 // renderSecret returns a Secret of a client as it should be. What others added to
@@ -163,6 +165,9 @@ func renderData(client *v1alpha1.M2MClient, d delivery) (map[string][]byte, erro
 		values[s.name] = s.value
 		data[cmp.Or(string(s.key), s.name)] = []byte(s.value)
 	}
+	if d.ca != "" {
+		data[authorityKey(client)] = []byte(d.ca)
+	}
 	if d.next.Value != "" {
 		data[cmp.Or(string(keys.NextClientSecret), "next_client_secret")] = []byte(d.next.Value)
 	}
@@ -174,6 +179,15 @@ func renderData(client *v1alpha1.M2MClient, d delivery) (map[string][]byte, erro
 		data[key] = []byte(text)
 	}
 	return data, nil
+}
+
+// authorityKey is the key under which a client's Secret has what its token endpoint is
+// trusted by.
+func authorityKey(client *v1alpha1.M2MClient) string {
+	if keys := secretTemplate(client).Keys; keys != nil {
+		return cmp.Or(string(keys.CACertificate), v1alpha1.AuthorityBundleKey)
+	}
+	return v1alpha1.AuthorityBundleKey
 }
 
 func renderMetadata(client *v1alpha1.M2MClient, secret *corev1.Secret, d delivery, pepper *credential.Pepper) {
@@ -192,6 +206,10 @@ func renderMetadata(client *v1alpha1.M2MClient, secret *corev1.Secret, d deliver
 	delete(annotations, v1alpha1.AnnotationKeepUntil)
 	annotations[v1alpha1.AnnotationClientUID] = string(client.UID)
 	annotations[v1alpha1.AnnotationClientID] = d.clientID
+	delete(annotations, v1alpha1.AnnotationAuthority)
+	if d.ca != "" {
+		annotations[v1alpha1.AnnotationAuthority] = certificate.ID([]byte(d.ca))
+	}
 	secret.Labels, secret.Annotations = labels, annotations
 	seal(secret, string(client.UID), d.material, pepper, v1alpha1.AnnotationVersion, v1alpha1.AnnotationSeal)
 	seal(secret, string(client.UID), d.next, pepper, v1alpha1.AnnotationNextVersion, v1alpha1.AnnotationNextSeal)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/policy"
@@ -51,6 +52,7 @@ func CacheOptions(namespace string, within []string) cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&v1alpha1.M2MClient{}:   {Namespaces: clients},
 			&corev1.Secret{}:        {Label: ours, Namespaces: secrets},
+			&corev1.ConfigMap{}:     {Label: ours, Namespaces: map[string]cache.Config{namespace: {}}},
 			&coordinationv1.Lease{}: {Label: ours, Namespaces: map[string]cache.Config{namespace: {}}},
 		},
 	}
@@ -107,8 +109,11 @@ func (r *ClientReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfSecret)).
 		Watches(&v1alpha1.ClusterM2MIssuer{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfIssuer), builder.WithPredicates(issuerChanged())).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfNamespace), builder.WithPredicates(relabelled())).
+		WatchesRawSource(source.Channel(r.Authorities, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+			return r.requests(ctx)
+		}))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
-		Complete(r)
+		Complete(traced(r.Tracer, "m2mclient", r))
 }
 
 // clientsOfSecret wakes the client that owns a Secret and those that wait for its
@@ -116,6 +121,9 @@ func (r *ClientReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error
 func (r *ClientReconciler) clientsOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {
 	if client.ObjectKeyFromObject(secret) == r.Installation.pepperKey() {
 		return r.requests(ctx)
+	}
+	if !r.Installation.looksAfter(secret.GetNamespace()) {
+		return nil
 	}
 	requests := r.requests(ctx, client.InNamespace(secret.GetNamespace()), client.MatchingFields{indexSecretName: secret.GetName()})
 	// One of a name that its client doesn't use any more.
@@ -131,6 +139,9 @@ func (r *ClientReconciler) clientsOfIssuer(ctx context.Context, issuer client.Ob
 }
 
 func (r *ClientReconciler) clientsOfNamespace(ctx context.Context, namespace client.Object) []reconcile.Request {
+	if !r.Installation.looksAfter(namespace.GetName()) {
+		return nil
+	}
 	return r.requests(ctx, client.InNamespace(namespace.GetName()))
 }
 
@@ -176,7 +187,7 @@ func (r *IssuerReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&v1alpha1.ClusterM2MIssuer{}).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.issuersOfSecret)).
 		Watches(&v1alpha1.ClusterM2MIssuer{}, handler.EnqueueRequestsFromMapFunc(r.rivals), builder.WithPredicates(comesOrGoes())).
-		Complete(r)
+		Complete(traced(r.Tracer, "clusterm2missuer", r))
 }
 
 // issuersOfSecret wakes the issuer that the keys belong to; the pepper wakes all.

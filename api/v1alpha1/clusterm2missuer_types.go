@@ -29,8 +29,10 @@ type ClusterM2MIssuer struct {
 	// +required
 	Spec ClusterM2MIssuerSpec `json:"spec"`
 
-	// status is what the issuer is. Only the operator writes it.
+	// status is what the issuer is. Only the operator writes it. Until it has, the
+	// observedGeneration is -1: kstatus takes an object without a status for ready.
 	// +optional
+	// +kubebuilder:default:={"observedGeneration":-1}
 	Status ClusterM2MIssuerStatus `json:"status,omitzero"`
 }
 

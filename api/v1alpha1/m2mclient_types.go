@@ -37,8 +37,10 @@ type M2MClient struct {
 	// +nullable
 	Spec M2MClientSpec `json:"spec,omitzero"`
 
-	// status is what the client is. Only the operator writes it.
+	// status is what the client is. Only the operator writes it. Until it has, the
+	// observedGeneration is -1: kstatus takes an object without a status for ready.
 	// +optional
+	// +kubebuilder:default:={"observedGeneration":-1}
 	Status M2MClientStatus `json:"status,omitzero"`
 }
 

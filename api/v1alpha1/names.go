@@ -149,7 +149,8 @@ const (
 	// import from it.
 	LabelAdopt = "m2m-operator.dev/adopt"
 	// AnnotationRotate is, on an M2MClient, any text: a new one replaces the secret
-	// now. On the pepper's Secret, a new one replaces the pepper's active key.
+	// now. On the pepper's Secret, a new one replaces the pepper's active key; on
+	// AuthoritySecret, a new one makes another authority.
 	AnnotationRotate = "m2m-operator.dev/rotate"
 	// AnnotationPause is, on an M2MClient, "true" while nothing may be written to it.
 	AnnotationPause = "m2m-operator.dev/pause"
@@ -189,4 +190,26 @@ const (
 	PepperSecret = "m2m-operator-pepper"
 	// SigningKeysSecretPrefix and the name of an issuer name the Secret that holds its signing keys.
 	SigningKeysSecretPrefix = "m2m-operator-keys-"
+)
+
+// Certificates of the operator's own servers, in its namespace.
+const (
+	// AuthoritySecret holds the authorities (CAs) that sign serving certificates, under
+	// AuthorityKey. Only the controller reads it.
+	AuthoritySecret = "m2m-operator-ca"
+	AuthorityKey    = "authorities.json"
+	// AuthorityConfigMap has what verifiers trust, in PEM, under AuthorityBundleKey.
+	AuthorityConfigMap = "m2m-operator-ca"
+	AuthorityBundleKey = "ca.crt"
+	// ServingSecret and APIServingSecret hold the certificates of the token servers and of
+	// the management API, as Secrets of type kubernetes.io/tls with AuthorityBundleKey.
+	ServingSecret    = "m2m-operator-tls"
+	APIServingSecret = "m2m-operator-api-tls"
+	// AnnotationRotatedFor is, on AuthoritySecret, the text of AnnotationRotate that needs
+	// no other authority any more.
+	AnnotationRotatedFor = "m2m-operator.dev/rotated-for"
+	// AnnotationAuthority names, on a client's Secret, the bundle that it has as ca.crt, and
+	// AnnotationAuthoritySince on ServingSecret when its own last changed.
+	AnnotationAuthority      = "m2m-operator.dev/authority"
+	AnnotationAuthoritySince = "m2m-operator.dev/authority-since"
 )

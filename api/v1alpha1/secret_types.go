@@ -140,7 +140,7 @@ type AnnotationValue string
 // SecretKeys renames the standard keys of a Secret, for programs that expect
 // others. Each key must be different.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.clientID) ? self.clientID : 'client_id', has(self.clientSecret) ? self.clientSecret : 'client_secret', has(self.nextClientSecret) ? self.nextClientSecret : 'next_client_secret', has(self.tokenURL) ? self.tokenURL : 'token_url', has(self.issuer) ? self.issuer : 'issuer', has(self.jwksURL) ? self.jwksURL : 'jwks_url', has(self.scopes) ? self.scopes : 'scopes'].all(k, [has(self.clientID) ? self.clientID : 'client_id', has(self.clientSecret) ? self.clientSecret : 'client_secret', has(self.nextClientSecret) ? self.nextClientSecret : 'next_client_secret', has(self.tokenURL) ? self.tokenURL : 'token_url', has(self.issuer) ? self.issuer : 'issuer', has(self.jwksURL) ? self.jwksURL : 'jwks_url', has(self.scopes) ? self.scopes : 'scopes'].exists_one(l, l == k))",message="two values have the same key in template.keys: give each its own key"
+// +kubebuilder:validation:XValidation:rule="[has(self.clientID) ? self.clientID : 'client_id', has(self.clientSecret) ? self.clientSecret : 'client_secret', has(self.nextClientSecret) ? self.nextClientSecret : 'next_client_secret', has(self.tokenURL) ? self.tokenURL : 'token_url', has(self.issuer) ? self.issuer : 'issuer', has(self.jwksURL) ? self.jwksURL : 'jwks_url', has(self.scopes) ? self.scopes : 'scopes', has(self.caCertificate) ? self.caCertificate : 'ca.crt'].all(k, [has(self.clientID) ? self.clientID : 'client_id', has(self.clientSecret) ? self.clientSecret : 'client_secret', has(self.nextClientSecret) ? self.nextClientSecret : 'next_client_secret', has(self.tokenURL) ? self.tokenURL : 'token_url', has(self.issuer) ? self.issuer : 'issuer', has(self.jwksURL) ? self.jwksURL : 'jwks_url', has(self.scopes) ? self.scopes : 'scopes', has(self.caCertificate) ? self.caCertificate : 'ca.crt'].exists_one(l, l == k))",message="two values have the same key in template.keys: give each its own key"
 type SecretKeys struct {
 	// clientID is the key of the client id; `client_id` where it is absent.
 	// +optional
@@ -164,6 +164,11 @@ type SecretKeys struct {
 	// scopes is the key of the client's scopes, separated by spaces; `scopes` where it is absent.
 	// +optional
 	Scopes SecretKey `json:"scopes,omitempty"`
+	// caCertificate is the key of the certificates (PEM) that the token endpoint is trusted
+	// by; `ca.crt` where it is absent. It is there if the issuer's URL is at a name of the
+	// operator's own serving certificate.
+	// +optional
+	CACertificate SecretKey `json:"caCertificate,omitempty"`
 }
 
 // SecretKey is a key of a Secret's data.

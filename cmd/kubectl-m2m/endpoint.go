@@ -15,19 +15,25 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 )
 
 // endpoint is how a server is reached that isn't the API server.
 type endpoint struct {
 	base    string // scheme, host and port in place of those that the cluster names
 	caFile  string
+	ca      []byte // in place of the file, in PEM; nil: there is none
+	extra   bool   // ca is trusted beside the system's, not in place of them
 	timeout time.Duration
 }
 
 func (e *endpoint) addFlags(cmd *cobra.Command, base string) {
 	flags := cmd.Flags()
 	flags.StringVar(&e.base, "url", "", base)
-	flags.StringVar(&e.caFile, "ca-file", "", "a file of the CAs (PEM) that may vouch for the server, in place of the system's")
+	flags.StringVar(&e.caFile, "ca-file", "", "a file of the CAs (PEM) that may vouch for the server, in place of the operator's own, where the cluster has them, or the system's")
 	flags.DurationVar(&e.timeout, "timeout", 30*time.Second, "how long a request may take")
 }
 
@@ -77,18 +83,37 @@ func (e *endpoint) transport(to *url.URL, host string) (*http.Transport, error) 
 	if host != "" && isLoopback(to.Hostname()) {
 		transport.TLSClientConfig.ServerName = host
 	}
-	if e.caFile == "" {
+	pem, from, extra := e.ca, "the cluster's ca.crt", e.extra
+	if e.caFile != "" {
+		var err error
+		if pem, err = readFile(e.caFile, 1<<20); err != nil {
+			return nil, fmt.Errorf("--ca-file: %w", err)
+		}
+		from, extra = "--ca-file "+e.caFile, false
+	}
+	if pem == nil {
 		return transport, nil
 	}
-	pem, err := readFile(e.caFile, 1<<20)
-	if err != nil {
-		return nil, fmt.Errorf("--ca-file: %w", err)
-	}
 	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+	if system, err := x509.SystemCertPool(); extra && err == nil {
+		transport.TLSClientConfig.RootCAs = system
+	}
 	if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--ca-file %s has no certificate in PEM", e.caFile)
+		return nil, fmt.Errorf("%s has no certificate in PEM to check the server with", from)
 	}
 	return transport, nil
+}
+
+// trust adds the authority of the operator's own certificates, where it can be read: it
+// vouches for servers inside of the cluster.
+func (e *endpoint) trust(ctx context.Context, cluster client.Reader) {
+	m := &corev1.ConfigMap{}
+	if e.ca != nil || cluster.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: v1alpha1.AuthorityConfigMap}, m) != nil {
+		return
+	}
+	if text := m.Data[v1alpha1.AuthorityBundleKey]; text != "" {
+		e.ca, e.extra = []byte(text), true
+	}
 }
 
 // rebase puts --url in place of the scheme, host and port of a URL. The host of the URL is

@@ -134,10 +134,12 @@ func (f *fetching) credential(ctx context.Context, cluster client.Client, c *v1a
 		return nil, err
 	}
 	if account == "" {
-		secret, err := secretOfClient(ctx, cluster, c)
+		secret, ca, err := secretOfClient(ctx, cluster, c)
 		form.Set("client_secret", secret)
+		f.endpoint.ca = ca
 		return form, err
 	}
+	f.endpoint.trust(ctx, cluster)
 	assertion, err := accountToken(ctx, cluster, c, account)
 	form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	form.Set("client_assertion", assertion)
@@ -168,30 +170,32 @@ func accountOf(c *v1alpha1.M2MClient, asked string) (string, error) {
 	return "", errNoSecretHere(c)
 }
 
-// secretOfClient reads the client_secret from the Secret that the operator delivered.
-func secretOfClient(ctx context.Context, cluster client.Reader, c *v1alpha1.M2MClient) (string, error) {
+// secretOfClient reads the client_secret from the Secret that the operator delivered, and
+// what its token endpoint is trusted by, if that isn't what the system has.
+func secretOfClient(ctx context.Context, cluster client.Reader, c *v1alpha1.M2MClient) (secret string, ca []byte, err error) {
 	if c.Status.SecretName == "" {
-		return "", fmt.Errorf("the secret of M2MClient %s/%s is not delivered yet: %s", c.Namespace, c.Name, notReady(c))
+		return "", nil, fmt.Errorf("the secret of M2MClient %s/%s is not delivered yet: %s", c.Namespace, c.Name, notReady(c))
 	}
 	s := &corev1.Secret{}
 	key := client.ObjectKey{Namespace: c.Namespace, Name: c.Status.SecretName}
 	if err := cluster.Get(ctx, key, s); apierrors.IsNotFound(err) {
-		return "", fmt.Errorf("the Secret %s is gone, and comes back by itself: %s", key, notReady(c))
+		return "", nil, fmt.Errorf("the Secret %s is gone, and comes back by itself: %s", key, notReady(c))
 	} else if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	// Another Secret of the name might hold another's credential.
 	if s.Annotations[v1alpha1.AnnotationClientUID] != string(c.UID) {
-		return "", fmt.Errorf("the Secret %s is not the one that the operator made for M2MClient %s: %s", key, c.Name, notReady(c))
+		return "", nil, fmt.Errorf("the Secret %s is not the one that the operator made for M2MClient %s: %s", key, c.Name, notReady(c))
 	}
-	name := "client_secret"
+	name, authority := "client_secret", v1alpha1.AuthorityBundleKey
 	if c.Spec.Secret != nil && c.Spec.Secret.Template != nil && c.Spec.Secret.Template.Keys != nil {
-		name = cmp.Or(string(c.Spec.Secret.Template.Keys.ClientSecret), name)
+		keys := c.Spec.Secret.Template.Keys
+		name, authority = cmp.Or(string(keys.ClientSecret), name), cmp.Or(string(keys.CACertificate), authority)
 	}
 	if len(s.Data[name]) == 0 {
-		return "", fmt.Errorf("the Secret %s has no key %q: the operator has not yet written it as spec.secret.template says", key, name)
+		return "", nil, fmt.Errorf("the Secret %s has no key %q: the operator has not yet written it as spec.secret.template says", key, name)
 	}
-	return string(s.Data[name]), nil
+	return string(s.Data[name]), s.Data[authority], nil
 }
 
 // assertionSeconds is the least that the API server gives.

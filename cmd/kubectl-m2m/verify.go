@@ -125,6 +125,7 @@ func (v *verification) expect(ctx context.Context, token *jws.Token) (want expec
 	if err != nil {
 		return want, "", err
 	}
+	v.endpoint.trust(ctx, cluster)
 	list := &v1alpha1.ClusterM2MIssuerList{}
 	if err := cluster.List(ctx, list); apierrors.IsForbidden(err) {
 		return want, "", fmt.Errorf("you may not list ClusterM2MIssuers: pass --jwks-url (as in the Secret of the client), --iss and --audience: %w", err)

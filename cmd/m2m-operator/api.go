@@ -13,17 +13,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/m2m-operator/m2m-operator/internal/admin"
 	"github.com/m2m-operator/m2m-operator/internal/limit"
 	"github.com/m2m-operator/m2m-operator/internal/managementapi"
 	"github.com/m2m-operator/m2m-operator/internal/registry"
 	"github.com/m2m-operator/m2m-operator/internal/tokenserver"
+	"github.com/m2m-operator/m2m-operator/internal/tracing"
 )
 
 // apiOptions are the flags of the api role.
 type apiOptions struct {
 	listen
+	traces      tracing.Options
 	auditFile   string
 	propagation time.Duration
 	patience    time.Duration
@@ -51,6 +54,7 @@ Each call is one line of JSON in the audit log, never with a secret.`,
 	}
 	flags := cmd.Flags()
 	o.addFlags(flags, "127.0.0.1:8082", "the management API")
+	addTracingFlags(flags, &o.traces)
 	flags.StringVar(&o.auditFile, "audit-log", "-", "`file` that audit lines are appended to; - is the standard output")
 	flags.DurationVar(&o.propagation, "propagation-delay", 200*time.Millisecond, "how long a call that changes something waits after the change holds here, for the servers that it doesn't go through: more than the time of a watch event")
 	flags.DurationVar(&o.patience, "patience", 10*time.Second, "how long a call waits for the controller before it answers 503")
@@ -77,6 +81,12 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 		return err
 	}
 	config.UserAgent = "m2m-operator-api/" + version
+	tracer, err := startTracing("api", o.traces)
+	if err != nil {
+		return err
+	}
+	defer tracer.Stop()
+	config.Wrap(tracer.Kubernetes)
 	audit, err := openAudit(o.auditFile)
 	if err != nil {
 		return err
@@ -87,7 +97,14 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 	if err != nil {
 		return err
 	}
+	err = o.follow(func(name string, changed func(*corev1.Secret)) error {
+		return watches.AddSecret(config, c.namespace, name, changed)
+	})
+	if err != nil {
+		return err
+	}
 	directory := registry.NewDirectory(nil, watches, nil, apiStaleness)
+	ready := func() error { return errors.Join(directory.Ready(), o.ready()) }
 	service, err := admin.NewService(config, admin.Options{
 		Cluster:     cluster,
 		Ready:       directory.Ready,
@@ -100,15 +117,16 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 		return err
 	}
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), watches)
-	handler, err := newManagementHandler(o, service, audit, metrics)
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), watches,
+		newBuildInfo(), newReadiness(ready), &servedCertificate)
+	handler, err := newManagementHandler(o, service, audit, metrics, tracer)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { watches.Run(ctx); return nil })
 	group.Go(func() error {
-		return o.serveAll(ctx, handler, tokenserver.NewOps(metrics, directory.Ready, directory.State))
+		return o.serveAll(ctx, handler, tokenserver.NewOps(metrics, ready, directory.State), cluster.Pepper)
 	})
 	return group.Wait()
 }
@@ -117,7 +135,7 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 // manages clients would rather know.
 const apiStaleness = 5 * time.Minute
 
-func newManagementHandler(o apiOptions, service *admin.Service, audit io.Writer, metrics *prometheus.Registry) (http.Handler, error) {
+func newManagementHandler(o apiOptions, service *admin.Service, audit io.Writer, metrics *prometheus.Registry, tracer *tracing.Tracer) (http.Handler, error) {
 	options := managementapi.Config{
 		Authenticator: service,
 		Clients:       service,
@@ -127,6 +145,7 @@ func newManagementHandler(o apiOptions, service *admin.Service, audit io.Writer,
 		Now:           time.Now,
 		Random:        rand.Reader,
 		Peer:          service.Peer,
+		Tracer:        tracedCalls(tracer, service.PassedOn),
 	}
 	rate, err := failureLimit(o.failures)
 	if err != nil {

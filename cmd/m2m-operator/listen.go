@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
+	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/tokenserver"
 )
 
@@ -23,30 +24,57 @@ type listen struct {
 	opsAddress  string
 	certFile    string
 	keyFile     string
+	secret      string // in the operator's namespace
 	gracePeriod time.Duration
+
+	certificate *secretCertificate // of secret
 }
 
 func (o *listen) addFlags(flags *pflag.FlagSet, address, what string) {
 	flags.StringVar(&o.address, "bind-address", address, "`address` of "+what)
 	flags.StringVar(&o.opsAddress, "ops-bind-address", "", "`address` of /healthz, /readyz and /metrics; empty serves them beside "+what)
-	flags.StringVar(&o.certFile, "tls-cert-file", "", "`file` with the serving certificate in PEM, read again when it changes; without it plain HTTP is spoken, for loopback or behind a proxy that ends TLS")
+	flags.StringVar(&o.certFile, "tls-cert-file", "", "`file` with the serving certificate in PEM, read again when it changes; without it, and --tls-secret, plain HTTP is spoken, on loopback only")
 	flags.StringVar(&o.keyFile, "tls-key-file", "", "`file` with the serving certificate's key in PEM")
+	flags.StringVar(&o.secret, "tls-secret", "", "`name` of a Secret of type kubernetes.io/tls in the operator's namespace, in place of files: what it holds is served as soon as it changes")
 	flags.DurationVar(&o.gracePeriod, "shutdown-grace-period", 20*time.Second, "how long requests may take to end when the process is stopped")
 }
 
 func (o listen) check() error {
-	if (o.certFile == "") != (o.keyFile == "") {
+	switch {
+	case (o.certFile == "") != (o.keyFile == ""):
 		return errors.New("--tls-cert-file and --tls-key-file go together")
+	case o.certFile != "" && o.secret != "":
+		return errors.New("--tls-secret and --tls-cert-file exclude each other")
+	case o.certFile == "" && o.secret == "" && !isLoopback(o.address):
+		return fmt.Errorf("--bind-address %s can be reached from elsewhere, and plain HTTP would show secrets: name a certificate by --tls-secret or --tls-cert-file, or bind to loopback, such as 127.0.0.1:8080", o.address)
 	}
 	return nil
 }
 
+// follow takes the serving certificate from its Secret, if it comes from one.
+func (o *listen) follow(secrets follow) error {
+	if o.secret == "" {
+		return nil
+	}
+	o.certificate = &secretCertificate{name: o.secret}
+	return secrets(o.secret, o.certificate.set)
+}
+
+// ready tells why nobody can be served yet.
+func (o listen) ready() error {
+	if o.certificate == nil {
+		return nil
+	}
+	return o.certificate.ready()
+}
+
 // serveAll serves on one address or on two, until the context ends.
-func (o listen) serveAll(ctx context.Context, public, ops http.Handler) error {
-	tlsConfig, err := o.certificates(ctx)
+func (o listen) serveAll(ctx context.Context, public, ops http.Handler, pepper func() *credential.Pepper) error {
+	tlsConfig, err := o.certificates(ctx, pepper)
 	if err != nil {
 		return err
 	}
+	servedCertificate.of(tlsConfig)
 	group, ctx := errgroup.WithContext(ctx)
 	if o.opsAddress == "" {
 		public = tokenserver.WithOps(public, ops)
@@ -58,8 +86,11 @@ func (o listen) serveAll(ctx context.Context, public, ops http.Handler) error {
 }
 
 // certificates watches the serving certificate; nil: plain HTTP.
-func (o listen) certificates(ctx context.Context) (*tls.Config, error) {
-	if o.certFile == "" {
+func (o listen) certificates(ctx context.Context, pepper func() *credential.Pepper) (*tls.Config, error) {
+	switch {
+	case o.certificate != nil:
+		return newTLSConfig(o.certificate.get, pepper), nil
+	case o.certFile == "":
 		return nil, nil
 	}
 	watcher, err := certwatcher.New(o.certFile, o.keyFile)
@@ -71,7 +102,7 @@ func (o listen) certificates(ctx context.Context) (*tls.Config, error) {
 			slog.Error("The serving certificate is no longer watched", "reason", err.Error())
 		}
 	}()
-	return &tls.Config{GetCertificate: watcher.GetCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}, nil
+	return newTLSConfig(watcher.GetCertificate, pepper), nil
 }
 
 // serve serves until the context ends, and lets what has begun end.

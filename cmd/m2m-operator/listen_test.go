@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/m2m-operator/m2m-operator/internal/credential"
 )
 
 // A server with a certificate speaks TLS, takes a new certificate when the files
@@ -35,7 +37,7 @@ func TestServeTLS(t *testing.T) {
 	}
 
 	ctx, stop := context.WithCancel(t.Context())
-	config, err := o.certificates(ctx)
+	config, err := o.certificates(ctx, func() *credential.Pepper { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ keys.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig `file`; without it $KUBECONFIG, the cluster that this pod runs in, or ~/.kube/config")
 	flags.StringVar(&c.namespace, "namespace", "m2m-system", "the operator's own `namespace`, which holds the pepper and the signing keys")
-	flags.StringSliceVar(&c.namespaces, "namespaces", nil, "the `namespaces` whose M2MClients the operator looks after, the same for all roles; without it all")
+	flags.StringSliceVar(&c.namespaces, "namespaces", nil, "the `namespaces` whose M2MClients the role looks after, the same for controller and servers; without it all")
 	flags.StringVar(&c.logLevel, "log-level", "info", "how much is logged: debug, info, warn or error")
 	root.AddCommand(newControllerCommand(&c), newServerCommand(&c), newAPICommand(&c), newKeysCommand(&c))
 	return root

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/m2m-operator/m2m-operator/internal/forwarded"
@@ -30,11 +31,13 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/registry"
 	"github.com/m2m-operator/m2m-operator/internal/token"
 	"github.com/m2m-operator/m2m-operator/internal/tokenserver"
+	"github.com/m2m-operator/m2m-operator/internal/tracing"
 )
 
 // serverOptions are the flags of the server role.
 type serverOptions struct {
 	listen
+	traces     tracing.Options
 	auditFile  string
 	usageTick  time.Duration
 	usageEvery time.Duration
@@ -44,6 +47,9 @@ type serverOptions struct {
 	proxies    string
 	management string
 	authority  string
+	// authoritySecret names a Secret in place of the file authority; fromSecret is what it holds.
+	authoritySecret string
+	fromSecret      *secretAuthorities
 }
 
 // shortestStaleness is what a whole watch may seem to be: bookmarks come about once a minute.
@@ -78,6 +84,7 @@ that a replaced secret goes when nobody uses it. Its Lease says that it lives.`,
 	}
 	flags := cmd.Flags()
 	o.addFlags(flags, "127.0.0.1:8080", "the token endpoint")
+	addTracingFlags(flags, &o.traces)
 	flags.StringVar(&o.auditFile, "audit-log", "-", "`file` that audit lines are appended to; - is the standard output")
 	flags.DurationVar(&o.usageTick, "usage-tick", time.Minute, "how often uses of secrets are looked through, and this replica says that it is alive; at most 10m")
 	flags.DurationVar(&o.usageEvery, "usage-interval", time.Hour, "least time between two writes of a client's usage while a replaced secret is valid; 24 times that otherwise")
@@ -87,6 +94,7 @@ that a replaced secret goes when nobody uses it. Its Lease says that it lives.`,
 	flags.StringVar(&o.proxies, "trusted-proxies", "", "`networks` (CIDR), separated by commas, of the proxies whose X-Forwarded-For says where requests come from, for limits and the audit log")
 	flags.StringVar(&o.management, "management-api-url", "", "`URL` of the management API, which calls below /v1/m2m/ are forwarded to; https, or http on loopback. Empty: there is none")
 	flags.StringVar(&o.authority, "management-api-ca-file", "", "`file` with the certificates in PEM that the management API's is checked with, read for each connection; empty: the system's")
+	flags.StringVar(&o.authoritySecret, "management-api-ca-secret", "", "`name` of a Secret in the operator's namespace, in place of the file, with these certificates as ca.crt")
 	return cmd
 }
 
@@ -103,6 +111,13 @@ func (o serverOptions) check() error {
 	}
 	_, _, err := o.limits()
 	_, targetErr := parseManagementURL(o.management)
+	if o.authority != "" {
+		_, authorityErr := readAuthorities(o.authority)
+		targetErr = errors.Join(targetErr, authorityErr)
+	}
+	if o.authority != "" && o.authoritySecret != "" {
+		targetErr = errors.Join(targetErr, errors.New("--management-api-ca-file and --management-api-ca-secret exclude each other"))
+	}
 	return errors.Join(o.listen.check(), err, targetErr)
 }
 
@@ -115,6 +130,12 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 		return err
 	}
 	config.UserAgent = "m2m-operator-server/" + version
+	tracer, err := startTracing("server", o.traces)
+	if err != nil {
+		return err
+	}
+	defer tracer.Stop()
+	config.Wrap(tracer.Kubernetes)
 	audit, err := openAudit(o.auditFile)
 	if err != nil {
 		return err
@@ -128,6 +149,12 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 	}
 	cluster, err := registry.NewCluster(config, slog.Default())
 	if err != nil {
+		return err
+	}
+	secrets := func(name string, changed func(*corev1.Secret)) error {
+		return watches.AddSecret(config, c.namespace, name, changed)
+	}
+	if err := errors.Join(o.follow(secrets), o.followAPI(secrets)); err != nil {
 		return err
 	}
 	directory := registry.NewDirectory(index, watches, cluster, o.staleness)
@@ -144,22 +171,25 @@ func runServer(ctx context.Context, c *common, o serverOptions) error {
 	if err != nil {
 		return err
 	}
-	public, err := newHandler(config, o, directory, reporter, audit, metrics)
+	public, err := newHandler(config, o, directory, reporter, audit, metrics, tracer)
 	if err != nil {
 		return err
 	}
-	ready := func() error { return errors.Join(directory.Ready(), reporter.Ready()) }
+	ready := func() error { return errors.Join(directory.Ready(), reporter.Ready(), o.ready()) }
+	metrics.MustRegister(newReadiness(ready), &servedCertificate)
 	// What requests use until they end is reported too.
 	stop := inBackground(context.WithoutCancel(ctx), reporter.Run)
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { watches.Run(ctx); return nil })
 	group.Go(func() error { cluster.Run(ctx); return nil })
-	group.Go(func() error { return o.serveAll(ctx, public, tokenserver.NewOps(metrics, ready, directory.State)) })
+	group.Go(func() error {
+		return o.serveAll(ctx, public, tokenserver.NewOps(metrics, ready, directory.State), directory.Pepper)
+	})
 	return group.Wait()
 }
 
-func newHandler(config *rest.Config, o serverOptions, directory *registry.Directory, reporter *registry.Reporter, audit io.Writer, metrics *prometheus.Registry) (*tokenserver.Handler, error) {
+func newHandler(config *rest.Config, o serverOptions, directory *registry.Directory, reporter *registry.Reporter, audit io.Writer, metrics *prometheus.Registry, tracer *tracing.Tracer) (*tokenserver.Handler, error) {
 	revoker, err := registry.NewRevoker(config, directory.Index)
 	if err != nil {
 		return nil, err
@@ -170,6 +200,7 @@ func newHandler(config *rest.Config, o serverOptions, directory *registry.Direct
 		Usage:       reporter,
 		Revocations: revoker,
 		Audit:       audit,
+		Tracer:      tracedTokens(tracer),
 		Metrics:     metrics,
 		Log:         slog.Default(),
 		Now:         time.Now,
@@ -191,7 +222,7 @@ func newHandler(config *rest.Config, o serverOptions, directory *registry.Direct
 		options.Peer = proxies.Address
 	}
 	if o.management != "" {
-		if options.Management, err = newForwarder(o.management, o.authority, proxies, directory); err != nil {
+		if options.Management, err = newForwarder(o.management, o.authorities(), proxies, directory, tracer); err != nil {
 			return nil, err
 		}
 	}
@@ -225,12 +256,8 @@ func failureLimit(text string) (limit.Rate, error) {
 }
 
 // newForwarder forwards to the management API.
-func newForwarder(address, authorityFile string, proxies peer.Proxies, directory *registry.Directory) (http.Handler, error) {
+func newForwarder(address string, authorities func() (*x509.CertPool, error), proxies peer.Proxies, directory *registry.Directory, tracer *tracing.Tracer) (http.Handler, error) {
 	target, err := parseManagementURL(address)
-	if err != nil {
-		return nil, err
-	}
-	transport, err := newManagementTransport(authorityFile)
 	if err != nil {
 		return nil, err
 	}
@@ -241,9 +268,9 @@ func newForwarder(address, authorityFile string, proxies peer.Proxies, directory
 		}
 		return pepper.SealPeer(parts...), true
 	}
-	return tokenserver.NewForwarder(tokenserver.ForwarderConfig{
+	forwarder, err := tokenserver.NewForwarder(tokenserver.ForwarderConfig{
 		Target:        target,
-		Transport:     transport,
+		Transport:     tracer.Transport(newManagementTransport(authorities), managementCall),
 		Mark:          func(r *http.Request, address string) bool { return forwarded.Mark(r, address, time.Now(), seal) },
 		Peer:          proxies.Address,
 		VersionHeader: managementapi.VersionHeader,
@@ -251,6 +278,10 @@ func newForwarder(address, authorityFile string, proxies peer.Proxies, directory
 		Log:           slog.Default(),
 		Random:        rand.Reader,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return tracer.Handler("management forward", forwarder), nil
 }
 
 // parseManagementURL refuses what would send project secrets over a network in the clear.
@@ -271,7 +302,7 @@ func parseManagementURL(text string) (*url.URL, error) {
 
 // newManagementTransport connects to the management API, whose certificate may be
 // renewed together with what it is checked with.
-func newManagementTransport(authorityFile string) (http.RoundTripper, error) {
+func newManagementTransport(authorities func() (*x509.CertPool, error)) *http.Transport {
 	plain := &net.Dialer{Timeout: 5 * time.Second}
 	transport := &http.Transport{
 		DialContext:         plain.DialContext,
@@ -281,21 +312,38 @@ func newManagementTransport(authorityFile string) (http.RoundTripper, error) {
 		TLSHandshakeTimeout: 5 * time.Second,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 	}
-	if authorityFile == "" {
-		return transport, nil
-	}
-	if _, err := readAuthorities(authorityFile); err != nil {
-		return nil, err
+	if authorities == nil {
+		return transport
 	}
 	transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		pool, err := readAuthorities(authorityFile)
+		pool, err := authorities()
 		if err != nil {
 			return nil, err
 		}
 		dialer := tls.Dialer{NetDialer: plain, Config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}}
 		return dialer.DialContext(ctx, network, address)
 	}
-	return transport, nil
+	return transport
+}
+
+// followAPI takes what the management API is checked with from a Secret, if it comes from one.
+func (o *serverOptions) followAPI(secrets follow) error {
+	if o.authoritySecret == "" {
+		return nil
+	}
+	o.fromSecret = &secretAuthorities{name: o.authoritySecret}
+	return secrets(o.authoritySecret, o.fromSecret.set)
+}
+
+// authorities are what the management API is checked with; nil: the system's.
+func (o *serverOptions) authorities() func() (*x509.CertPool, error) {
+	switch {
+	case o.fromSecret != nil:
+		return o.fromSecret.get
+	case o.authority != "":
+		return func() (*x509.CertPool, error) { return readAuthorities(o.authority) }
+	}
+	return nil
 }
 
 func readAuthorities(file string) (*x509.CertPool, error) {
@@ -324,6 +372,7 @@ func inBackground(ctx context.Context, run func(context.Context)) (stop func()) 
 func newMetrics(index *registry.Index, watches *registry.Watches) *prometheus.Registry {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(
+		newBuildInfo(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -16,6 +16,8 @@ import (
 func TestWrongServerFlags(t *testing.T) {
 	for says, args := range map[string][]string{
 		"--failure-limit: a rate is":                   {"--failure-limit", "20"},
+		"plain HTTP would show secrets":                {"--bind-address", ":8080"},
+		"--tls-secret and --tls-cert-file exclude":     {"--tls-secret", "a", "--tls-cert-file", "b", "--tls-key-file", "c"},
 		"--trusted-proxies: \"everybody\" is":          {"--trusted-proxies", "10.0.0.0/8,everybody"},
 		"--management-api-url must be a URL":           {"--management-api-url", "api:8443"},
 		"--management-api-url must be https":           {"--management-api-url", "http://m2m-api.m2m-system.svc"},
@@ -46,7 +48,8 @@ func TestManagementTransport(t *testing.T) {
 	api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	defer api.Close()
 	file := filepath.Join(t.TempDir(), "ca.crt")
-	if _, err := newManagementTransport(file); err == nil {
+	authorities := func() (*x509.CertPool, error) { return readAuthorities(file) }
+	if _, err := authorities(); err == nil {
 		t.Error("a file that isn't there is taken")
 	}
 	write := func(certificate *x509.Certificate) {
@@ -65,10 +68,7 @@ func TestManagementTransport(t *testing.T) {
 	if err := os.WriteFile(file, stranger, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	transport, err := newManagementTransport(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := newManagementTransport(authorities)
 	get := func() error {
 		response, err := (&http.Client{Transport: transport}).Get(api.URL)
 		if err != nil {
@@ -86,7 +86,7 @@ func TestManagementTransport(t *testing.T) {
 	if err := os.WriteFile(file, []byte("no PEM"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newManagementTransport(file); err == nil {
+	if _, err := authorities(); err == nil {
 		t.Error("a file without certificates is taken")
 	}
 }

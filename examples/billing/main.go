@@ -4,10 +4,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -76,7 +79,30 @@ func (c credential) Token() (*oauth2.Token, error) {
 	if errs != nil {
 		return nil, fmt.Errorf("reading the credential: %w", errs)
 	}
-	return config.Token(c.ctx)
+	web, err := c.web()
+	if err != nil {
+		return nil, err
+	}
+	return config.Token(context.WithValue(c.ctx, oauth2.HTTPClient, web))
+}
+
+// web trusts what the Secret has as ca.crt, which the operator replaces before it is needed;
+// without one, the token endpoint has a certificate that the system knows.
+func (c credential) web() (*http.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true // it is called once in an hour
+	pem, err := os.ReadFile(filepath.Join(c.dir, "ca.crt"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("reading the credential: %w", err)
+	default:
+		transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
+		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("reading the credential: there is no certificate in ca.crt")
+		}
+	}
+	return &http.Client{Timeout: 10 * time.Second, Transport: transport}, nil
 }
 
 func main() {
@@ -96,7 +122,6 @@ func run(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Timeout: 10 * time.Second})
 	tokens := oauth2.ReuseTokenSourceWithExpiry(nil, credential{ctx, o.credentialDir, strings.Fields(o.scopes)}, early)
 	client := oauth2.NewClient(ctx, tokens)
 	client.Timeout = 10 * time.Second

@@ -87,12 +87,24 @@ func (s *Service) Bearer(ctx context.Context, token string) (managementapi.Calle
 // Peer is where a request comes from: where a server says, that passed it on, or who
 // sent it.
 func (s *Service) Peer(r *http.Request) string {
-	if pepper := s.cluster.Pepper(); pepper != nil {
-		if address, ok := forwarded.Address(r, s.Now(), pepper.CheckPeer); ok {
-			return address
-		}
+	if address, ok := s.passedOn(r); ok {
+		return address
 	}
 	return r.RemoteAddr
+}
+
+// PassedOn tells whether a request comes from a server that passed it on.
+func (s *Service) PassedOn(r *http.Request) bool {
+	_, ok := s.passedOn(r)
+	return ok
+}
+
+func (s *Service) passedOn(r *http.Request) (address string, ok bool) {
+	pepper := s.cluster.Pepper()
+	if pepper == nil {
+		return "", false
+	}
+	return forwarded.Address(r, s.Now(), pepper.CheckPeer)
 }
 
 // audiencesOf reads whom a JWT says that it is for. Nothing is believed of it: it only

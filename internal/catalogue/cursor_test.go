@@ -14,7 +14,7 @@ import (
 )
 
 func mac(parts ...string) string {
-	h := hmac.New(sha256.New, []byte("key"))
+	h := hmac.New(sha256.New, []byte("a key of 112 bits or more"))
 	for _, p := range parts {
 		h.Write([]byte(p + "\x00"))
 	}

@@ -44,6 +44,7 @@ type pepperKey struct {
 	depositSeal []byte
 	cursorKey   []byte
 	peerKey     []byte
+	ticketKey   []byte
 }
 
 // NewPepper makes a pepper of one random key.
@@ -174,6 +175,7 @@ func newPepperKey(id string, secret []byte) (*pepperKey, error) {
 		"m2m-operator.dev/deposit-seal":       &k.depositSeal,
 		"m2m-operator.dev/cursor-seal":        &k.cursorKey,
 		"m2m-operator.dev/peer-seal":          &k.peerKey,
+		"m2m-operator.dev/session-ticket":     &k.ticketKey,
 	} {
 		derived, err := hkdf.Expand(sha256.New, secret, info, sha256.Size)
 		if err != nil {

@@ -135,6 +135,12 @@ func (k *pepperKey) sealPeer(parts []string) string {
 	return Hash{KeyID: k.id, Sum: mac(k.peerKey, parts...)}.String()
 }
 
+// TicketKey returns the key of the TLS session tickets of a day, which all replicas share:
+// a session that began at one goes on at another (RFC 8446 section 4.6.1).
+func (p *Pepper) TicketKey(day int64) [32]byte {
+	return mac(p.active.ticketKey, strconv.FormatInt(day, 10))
+}
+
 func (p *Pepper) check(seal string, expected func(*pepperKey) string) SealState {
 	if seal == "" {
 		return SealMissing

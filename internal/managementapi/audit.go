@@ -32,7 +32,8 @@ type auditLine struct {
 	Time       string `json:"time"`
 	Event      string `json:"event"`
 	RequestID  string `json:"request_id"`
-	ProjectID  string `json:"project_id"` // of a project that there is
+	TraceID    string `json:"trace_id,omitempty"` // of a call that is followed
+	ProjectID  string `json:"project_id"`         // of a project that there is
 	Issuer     string `json:"issuer"`
 	Caller     string `json:"caller"`
 	Method     string `json:"method"`
@@ -50,8 +51,9 @@ type auditLine struct {
 func (a *auditLog) write(c *call, outcome string, elapsed time.Duration) error {
 	line := auditLine{
 		Time:       c.start.UTC().Format(time.RFC3339Nano),
-		Event:      "management",
+		Event:      event,
 		RequestID:  c.requestID(),
+		TraceID:    c.traceID(),
 		ProjectID:  c.caller.ProjectID,
 		Issuer:     c.caller.Issuer,
 		Caller:     cut(c.caller.User.Name, maxAuditedName),

@@ -30,6 +30,7 @@ type Config struct {
 	// Audit gets one line of JSON with one Write for each call, and one more before a call
 	// that changes something is carried out.
 	Audit   io.Writer
+	Tracer  Tracer // nil: no call is followed
 	Metrics prometheus.Registerer
 	Log     *slog.Logger // gets the causes behind opaque answers
 	Now     func() time.Time
@@ -49,6 +50,7 @@ type Handler struct {
 	failures      Failures
 	peer          func(*http.Request) string
 	audit         auditLog
+	tracer        Tracer
 	metrics       *metrics
 	log           *slog.Logger
 	now           func() time.Time
@@ -70,6 +72,7 @@ func NewHandler(c Config) (*Handler, error) {
 		failures:      c.Failures,
 		peer:          c.Peer,
 		audit:         auditLog{out: c.Audit},
+		tracer:        c.Tracer,
 		metrics:       m,
 		log:           c.Log,
 		now:           c.Now,
@@ -93,11 +96,14 @@ type call struct {
 	namespace     string // where it holds
 	allow         string // the methods of what the path names
 	problem       *Problem
+	trace         Trace // nil: it isn't followed
 }
 
 // ServeHTTP answers one call, always with JSON. The audit line is written before the answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{start: h.now()}
+	r = h.follow(c, r)
+	defer c.endTrace()
 	answered, err := h.handle(c, r)
 	body := h.conclude(c, answered, err)
 	elapsed := h.now().Sub(c.start)
@@ -106,7 +112,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c.problem == nil {
 			body = h.conclude(c, nil, unrecorded(c, err))
 		} else {
-			h.log.Error("A refusal is not in the audit log", "request_id", c.requestID(), "cause", err)
+			h.log.Error("A refusal is not in the audit log", c.traced("cause", err)...)
 		}
 	}
 	h.metrics.count(c, elapsed)
@@ -124,7 +130,7 @@ func (h *Handler) conclude(c *call, answered *answer, err error) []byte {
 	}
 	p, explained := problemOf(err)
 	if !explained {
-		h.log.Error("A call failed", "request_id", c.requestID(), "action", string(c.action), "cause", err)
+		h.log.Error("A call failed", c.traced("action", string(c.action), "cause", err)...)
 	}
 	c.problem = p
 	return encodeProblem(p, c.requestID())

@@ -75,6 +75,26 @@ func NewWatches(config *rest.Config, namespace string, within []string, index *I
 	return w, nil
 }
 
+// AddSecret watches one Secret of a namespace beside the others, and hands over what it
+// holds, now and whenever that changes. That it goes is no change: who uses it goes on.
+func (w *Watches) AddSecret(config *rest.Config, namespace, name string, changed func(*corev1.Secret)) error {
+	core, err := restClient(config, corev1.SchemeGroupVersion, "/api", clientgoscheme.AddToScheme)
+	if err != nil {
+		return err
+	}
+	one := cache.NewListWatchFromClient(core, "secrets", namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, name))
+	w.watch("secrets", one, &corev1.Secret{}, followed(changed)).namespace = namespace + " named " + name
+	return nil
+}
+
+// followed hands over a Secret.
+type followed func(*corev1.Secret)
+
+func (f followed) set(o metav1.Object)     { f(o.(*corev1.Secret)) }
+func (f followed) remove(metav1.Object)    {}
+func (f followed) keep(map[types.UID]bool) {}
+func (f followed) strip(o metav1.Object)   { o.SetManagedFields(nil) }
+
 // clientsOf lists and watches the M2MClients of a namespace.
 func clientsOf(client rest.Interface) func(namespace string) *cache.ListWatch {
 	return func(namespace string) *cache.ListWatch {

@@ -61,6 +61,10 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) [
 	dst = append(dst, events[x.endpoint]...)
 	dst = append(dst, `","request_id":"`...)
 	dst = append(dst, x.requestID...)
+	if x.trace != nil {
+		dst = append(dst, `","trace_id":"`...)
+		dst = append(dst, x.trace.ID()...)
+	}
 	dst = append(dst, `","issuer":`...)
 	dst = token.AppendString(dst, issuer)
 	dst = append(dst, `,"client_id":`...)

@@ -29,6 +29,7 @@ type exchange struct {
 	digest     *[sha256.Size]byte // of the token that is to be revoked
 	spent      bool               // a token of the client's quota
 	problem    problem            // its status is 0 where the request succeeds
+	trace      Trace              // nil: it isn't followed
 
 	random    [16]byte
 	requestID []byte
@@ -76,6 +77,7 @@ func (h *Handler) serveClient(w http.ResponseWriter, r *http.Request, to target)
 	x := exchanges.Get().(*exchange)
 	defer x.release()
 	x.start, x.endpoint = h.now(), to.endpoint
+	r = h.follow(x, r)
 
 	err := h.handle(x, r, to)
 	h.conclude(x, h.limited(x, r, err))
@@ -95,6 +97,7 @@ func (h *Handler) serveClient(w http.ResponseWriter, r *http.Request, to target)
 	}
 
 	h.write(w, x)
+	x.endTrace()
 }
 
 // conclude turns an error into the exchange's answer.
@@ -104,7 +107,7 @@ func (h *Handler) conclude(x *exchange, err error) {
 	}
 	x.problem = problemOf(err)
 	if x.problem.code == serverError {
-		h.log.Error("a request failed", "request_id", string(x.requestID), "cause", err)
+		h.log.Error("a request failed", x.traced("cause", err)...)
 	}
 	clear(x.answer) // there may be a token in it
 	x.answer = x.problem.append(x.answer[:0], x.requestID)
@@ -209,7 +212,7 @@ func (h *Handler) review(ctx context.Context, x *exchange) error {
 	valid, err := h.reviewer.Review(ctx, x.request.Assertion, x.issuer.URL)
 	switch {
 	case err != nil:
-		h.log.Warn("the cluster could not be asked about a ServiceAccount token", "request_id", string(x.requestID), "cause", err)
+		h.log.Warn("the cluster could not be asked about a ServiceAccount token", x.traced("cause", err)...)
 		return errNoReview
 	case !valid:
 		x.grant.Client = nil
@@ -241,7 +244,7 @@ func (h *Handler) revoke(ctx context.Context, x *exchange, now time.Time, text s
 		if refusal, ok := errors.AsType[*token.Error](err); ok {
 			return refusal
 		} else if err != nil {
-			h.log.Warn("a token could not be revoked", "request_id", string(x.requestID), "cause", err)
+			h.log.Warn("a token could not be revoked", x.traced("cause", err)...)
 			return errNotRevoked
 		}
 		x.outcome = outcomeRevoked

@@ -68,6 +68,7 @@ type Config struct {
 	Peer func(*http.Request) string
 	// Management answers what is below /v1/m2m/; nil: there is nothing.
 	Management http.Handler
+	Tracer     Tracer    // nil: no request is followed
 	Audit      io.Writer // gets one line of JSON with one Write for each request of a client
 	Metrics    prometheus.Registerer
 	Log        *slog.Logger // gets the causes behind opaque answers
@@ -85,6 +86,7 @@ type Handler struct {
 	failures    Failures
 	peer        func(*http.Request) string
 	management  http.Handler
+	tracer      Tracer
 	audit       auditLog
 	metrics     *metrics
 	log         *slog.Logger
@@ -110,6 +112,7 @@ func NewHandler(c Config) (*Handler, error) {
 		failures:    c.Failures,
 		peer:        c.Peer,
 		management:  c.Management,
+		tracer:      c.Tracer,
 		audit:       auditLog{out: c.Audit},
 		metrics:     m,
 		log:         c.Log,

@@ -160,7 +160,7 @@ func TestClockJumps(t *testing.T) {
 	clock := func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
 	f := none()
 	f.check = x.watchdog(t, false, "")
-	stop := x.run(t, life{f, clock})
+	stop := x.run(t, life{fault: f, now: clock})
 	defer stop()
 	c := newClient("timed")
 	interval(c)

@@ -201,10 +201,13 @@ func statusOf(configuration runtime.ApplyConfiguration) client.Object {
 	return c
 }
 
+var servingNames = controllers.ServingNames(operatorNamespace, "cluster.local", []string{"auth.example.com"})
+
 // life is one life of a controller.
 type life struct {
 	*fault
-	now func() time.Time // nil: the system's clock
+	now          func() time.Time // nil: the system's clock
+	certificates bool             // it makes the serving certificates, too
 }
 
 // run runs a controller until it is stopped or its fault strikes.
@@ -214,14 +217,16 @@ func (x *fixture) run(t *testing.T, l life) (stop func()) {
 	l.struck = cancel
 	skip := true
 	mgr, err := controllers.NewManager(ctx, x.controller, controllers.Options{
-		Namespace:      operatorNamespace,
-		Default:        controllers.DefaultIssuer{URL: "https://auth.example.com", Environment: v1alpha1.EnvironmentTest},
-		Workers:        4,
-		Propagation:    propagation,
-		RotationRate:   1000,
-		MetricsAddress: "0",
-		ProbeAddress:   "0",
-		Now:            l.now,
+		Namespace:    operatorNamespace,
+		Default:      controllers.DefaultIssuer{URL: "https://auth.example.com", Environment: v1alpha1.EnvironmentTest},
+		Workers:      4,
+		Propagation:  propagation,
+		RotationRate: 1000,
+		OpsAddress:   "0",
+		// Its writes would be counted among those of a flow.
+		OwnCertificates: l.certificates,
+		ServingNames:    servingNames,
+		Now:             l.now,
 		Adjust: func(o *ctrl.Options) {
 			o.Controller.SkipNameValidation = &skip
 			o.NewClient = func(config *rest.Config, options client.Options) (client.Client, error) {

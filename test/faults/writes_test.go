@@ -343,7 +343,7 @@ func (x *fixture) try(t *testing.T, a *attempt) {
 	}
 	clock := func() time.Time { return time.Now().Add(a.later) }
 	f := &fault{kind: a.kind, left: a.at, conflict: x.touch(t), check: x.watchdog(t, a.lost, revoked)}
-	stop := x.run(t, life{f, clock})
+	stop := x.run(t, life{fault: f, now: clock})
 	eventually(t, func() error {
 		if f.hasStruck() && a.kind != conflict {
 			return nil
@@ -356,7 +356,7 @@ func (x *fixture) try(t *testing.T, a *attempt) {
 	}
 	rest := none()
 	rest.check = x.watchdog(t, a.lost, revoked)
-	stop = x.run(t, life{rest, clock})
+	stop = x.run(t, life{fault: rest, now: clock})
 	defer stop()
 	eventually(t, func() error { return x.settled(t, a) })
 	if c.Generation != generation {

@@ -39,6 +39,7 @@ type Options struct {
 	ServerAddress     string // of the first server; empty: a free one
 	ControllerManager bool
 	ManagementAPI     bool      // one replica, which the servers pass calls on to
+	Install           []string  // folders to apply in place of config/crd and config/rbac
 	ControllerArgs    []string  // more flags of the controller
 	ServerArgs        []string  // more flags of the servers
 	APIArgs           []string  // more flags of the management API
@@ -61,8 +62,7 @@ type Installation struct {
 	ProjectSecret string
 
 	options   Options
-	metrics   string     // address of the controller's /metrics
-	probes    string     // address of the controller's /readyz
+	ops       string     // address of the controller's /metrics and /readyz
 	mu        sync.Mutex // roles may be restarted at one time
 	processes []*process.Process
 }
@@ -90,9 +90,12 @@ func Build(ctx context.Context, output string, flags ...string) error {
 // running.
 func Start(ctx context.Context, o Options) (*Installation, error) {
 	i := &Installation{options: o}
-	install := []string{"config/crd", "config/rbac"}
-	if o.ManagementAPI {
-		install = append(install, "config/rbac/api")
+	install := o.Install
+	if install == nil {
+		install = []string{"config/crd", "config/rbac"}
+		if o.ManagementAPI {
+			install = append(install, "config/rbac/api")
+		}
 	}
 	i.say("Starting a Kubernetes control plane and installing " + strings.Join(install, ", "))
 	var err error
@@ -115,10 +118,7 @@ func (i *Installation) start(ctx context.Context) (err error) {
 	if i.WithWatch, err = i.Cluster.Client(); err != nil {
 		return err
 	}
-	if i.probes, err = controlplane.FreeAddress(); err != nil {
-		return err
-	}
-	if i.metrics, err = controlplane.FreeAddress(); err != nil {
+	if i.ops, err = controlplane.FreeAddress(); err != nil {
 		return err
 	}
 	i.say("Starting the roles of the operator, each as its own ServiceAccount")
@@ -229,7 +229,7 @@ func (i *Installation) Processes() []*process.Process {
 func (i *Installation) StartController(ctx context.Context) error {
 	args := []string{
 		"--default-issuer-url", i.Servers[0].URL, "--default-issuer-environment", "Test",
-		"--metrics-bind-address", i.metrics, "--health-probe-bind-address", i.probes,
+		"--ops-bind-address", i.ops,
 	}
 	if i.options.ManagementAPI {
 		args = append(args, "--default-issuer-api-namespace", APINamespace)
@@ -247,7 +247,7 @@ func (i *Installation) RestartController(ctx context.Context) error {
 
 // WaitForController waits until the controller's watches are ready to lead.
 func (i *Installation) WaitForController(ctx context.Context) error {
-	return i.Controller.WaitFor(ctx, func() error { return answersReady("http://" + i.probes) })
+	return i.Controller.WaitFor(ctx, func() error { return answersReady("http://" + i.ops) })
 }
 
 // KillController ends the controller as a lost node would: it can't tell anybody,
@@ -279,6 +279,23 @@ func (i *Installation) AddServer(ctx context.Context, audit string, args ...stri
 		return nil, err
 	}
 	return s, s.WaitFor(ctx, s.ready)
+}
+
+// AddTLSServer starts a replica that is not one of Servers and serves TLS, with the
+// certificate of a Secret, at the address that it returns. Its URL is that of its probes.
+func (i *Installation) AddTLSServer(ctx context.Context, audit, secret string) (s *Server, address string, err error) {
+	if address, err = controlplane.FreeAddress(); err != nil {
+		return nil, "", err
+	}
+	ops, err := controlplane.FreeAddress()
+	if err != nil {
+		return nil, "", err
+	}
+	s = &Server{URL: "http://" + ops, Audit: audit, address: address}
+	if err := i.run(ctx, s, "--tls-secret", secret, "--ops-bind-address", ops); err != nil {
+		return nil, "", err
+	}
+	return s, address, s.WaitFor(ctx, s.ready)
 }
 
 func (i *Installation) newServer(ctx context.Context, address, audit string, args ...string) (s *Server, err error) {
@@ -381,7 +398,7 @@ func (i *Installation) Stop() error {
 
 // MetricsURLs are where the controller and the servers show their metrics.
 func (i *Installation) MetricsURLs() map[string]string {
-	urls := map[string]string{"controller": "http://" + i.metrics + "/metrics"}
+	urls := map[string]string{"controller": "http://" + i.ops + "/metrics"}
 	if i.API != nil {
 		urls["api"] = i.API.URL + "/metrics"
 	}

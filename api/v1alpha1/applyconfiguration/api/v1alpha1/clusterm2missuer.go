@@ -27,7 +27,8 @@ type ClusterM2MIssuerApplyConfiguration struct {
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is what the issuer should be.
 	Spec *ClusterM2MIssuerSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the issuer is. Only the operator writes it.
+	// status is what the issuer is. Only the operator writes it. Until it has, the
+	// observedGeneration is -1: kstatus takes an object without a status for ready.
 	Status *ClusterM2MIssuerStatusApplyConfiguration `json:"status,omitempty"`
 }
 

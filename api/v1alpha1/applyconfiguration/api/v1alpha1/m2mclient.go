@@ -27,7 +27,8 @@ type M2MClientApplyConfiguration struct {
 	// spec is what the client should be. All of it is optional: an empty spec gives
 	// a client of the issuer `default` that holds no scopes.
 	Spec *M2MClientSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the client is. Only the operator writes it.
+	// status is what the client is. Only the operator writes it. Until it has, the
+	// observedGeneration is -1: kstatus takes an object without a status for ready.
 	Status *M2MClientStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -30,6 +30,10 @@ type SecretKeysApplyConfiguration struct {
 	JWKSURL *apiv1alpha1.SecretKey `json:"jwksURL,omitempty"`
 	// scopes is the key of the client's scopes, separated by spaces; `scopes` where it is absent.
 	Scopes *apiv1alpha1.SecretKey `json:"scopes,omitempty"`
+	// caCertificate is the key of the certificates (PEM) that the token endpoint is trusted
+	// by; `ca.crt` where it is absent. It is there if the issuer's URL is at a name of the
+	// operator's own serving certificate.
+	CACertificate *apiv1alpha1.SecretKey `json:"caCertificate,omitempty"`
 }
 
 // SecretKeysApplyConfiguration constructs a declarative configuration of the SecretKeys type for use with
@@ -91,5 +95,13 @@ func (b *SecretKeysApplyConfiguration) WithJWKSURL(value apiv1alpha1.SecretKey) 
 // If called multiple times, the Scopes field is set to the value of the last call.
 func (b *SecretKeysApplyConfiguration) WithScopes(value apiv1alpha1.SecretKey) *SecretKeysApplyConfiguration {
 	b.Scopes = &value
+	return b
+}
+
+// WithCACertificate sets the CACertificate field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CACertificate field is set to the value of the last call.
+func (b *SecretKeysApplyConfiguration) WithCACertificate(value apiv1alpha1.SecretKey) *SecretKeysApplyConfiguration {
+	b.CACertificate = &value
 	return b
 }

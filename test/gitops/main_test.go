@@ -1,0 +1,147 @@
+// Package gitops proves that a GitOps tool can drive the operator: on a real control
+// plane, with the operator running as it is shipped.
+package gitops
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/controlplane"
+	"github.com/m2m-operator/m2m-operator/test/installation"
+)
+
+// patience is how long anything may take here: machines may be busy.
+const patience = time.Minute
+
+// shared is the operator that the tests share.
+var shared *operator
+
+// root is where the repository begins.
+var root string
+
+// operator is an installation with what tests do to it.
+type operator struct{ *installation.Installation }
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (int, error) {
+	var err error
+	if root, err = controlplane.RepositoryRoot(); err != nil {
+		return 1, err
+	}
+	dir, err := os.MkdirTemp("", "gitops-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	binary := filepath.Join(dir, "m2m-operator")
+	// From its own module, which says what it is built of.
+	build := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", binary, "./cmd/m2m-operator")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("building the operator: %w\n%s", err, out)
+	}
+	i, err := installation.Start(ctx, installation.Options{
+		Dir: filepath.Join(dir, "installation"), Binary: binary, Servers: 1, ControllerManager: true,
+	})
+	if err != nil {
+		return 1, err
+	}
+	shared = &operator{i}
+	code := m.Run()
+	return code, shared.Stop()
+}
+
+// eventually waits until check returns "", and says what it said last if it never does.
+func eventually(t *testing.T, check func() string) {
+	t.Helper()
+	var last string
+	for start := time.Now(); time.Since(start) < patience; time.Sleep(20 * time.Millisecond) {
+		if last = check(); last == "" {
+			return
+		}
+	}
+	t.Fatal(last)
+}
+
+// namespace makes a namespace for a test. It isn't deleted: the cluster goes soon.
+func (o *operator) namespace(t *testing.T) string {
+	t.Helper()
+	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
+	if err := o.Create(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	return n.Name
+}
+
+// kubectl runs kubectl with an input, and returns what it prints.
+func (o *operator) kubectl(t *testing.T, input string, args ...string) string {
+	t.Helper()
+	cmd := o.Cluster.Kubectl(t.Context(), args...)
+	cmd.Env = append(cmd.Env, "KUBECTL_APPLYSET=true") // an alpha feature of kubectl
+	cmd.Stdin = strings.NewReader(input)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// waitReady waits until the operator has done what the client's manifest says now.
+func (o *operator) waitReady(t *testing.T, namespace, name string) *v1alpha1.M2MClient {
+	t.Helper()
+	c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	eventually(t, func() string {
+		if err := o.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
+			return err.Error()
+		}
+		if !settled(c) {
+			return fmt.Sprintf("%s isn't ready: %+v", name, c.Status.Conditions)
+		}
+		return ""
+	})
+	return c
+}
+
+// settled: the client is as its manifest says, and no rotation is under way.
+func settled(c *v1alpha1.M2MClient) bool {
+	for _, condition := range c.Status.Conditions {
+		if condition.Type == v1alpha1.ConditionReady {
+			return condition.Status == metav1.ConditionTrue && condition.ObservedGeneration == c.Generation &&
+				c.Status.ObservedGeneration == c.Generation
+		}
+	}
+	return false
+}
+
+// secret returns the Secret of a client.
+func (o *operator) secret(t *testing.T, c *v1alpha1.M2MClient) *corev1.Secret {
+	t.Helper()
+	s := &corev1.Secret{}
+	if err := o.Get(t.Context(), client.ObjectKey{Namespace: c.Namespace, Name: c.Status.SecretName}, s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
