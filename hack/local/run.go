@@ -38,7 +38,7 @@ func runHere(ctx context.Context, s state) error {
 	fmt.Printf("Token server: %s. Ctrl-C stops both roles.\n", url)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, args := range [][]string{
-		{"controller", "--namespace=" + installation.Namespace, "--default-issuer-url=" + url, "--default-issuer-environment=Test", "--health-probe-bind-address=0"},
+		{"controller", "--namespace=" + installation.Namespace, "--default-issuer-url=" + url, "--default-issuer-environment=Test", "--ops-bind-address=0"},
 		{"server", "--namespace=" + installation.Namespace, "--bind-address=" + address},
 	} {
 		group.Go(func() error { return runRole(ctx, operator, args) })

@@ -1,0 +1,124 @@
+// Package docs runs what the documents say: commands on a real control plane with the
+// operator running, manifests against the real API server, programs through the compiler.
+package docs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/m2m-operator/m2m-operator/test/controlplane"
+	"github.com/m2m-operator/m2m-operator/test/installation"
+)
+
+var (
+	// operator is what the documents are about, installed from config/default.
+	operator *installation.Installation
+	// root is where the repository begins, programs where built ones are.
+	root, programs string
+)
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (int, error) {
+	var err error
+	if root, err = controlplane.RepositoryRoot(); err != nil {
+		return 1, err
+	}
+	dir, err := os.MkdirTemp("", "docs-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	programs = filepath.Join(dir, "bin")
+	if err := os.Mkdir(programs, 0o700); err != nil {
+		return 1, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	build := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", programs+"/", "./cmd/m2m-operator", "./cmd/kubectl-m2m")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("building the programs: %w\n%s", err, out)
+	}
+	operator, err = installation.Start(ctx, installation.Options{
+		Dir: filepath.Join(dir, "installation"), Binary: filepath.Join(programs, "m2m-operator"),
+		Servers: 1, ControllerManager: true, Install: []string{"config/default"},
+	})
+	if err != nil {
+		return 1, err
+	}
+	code := m.Run()
+	if err := operator.Stop(); err != nil {
+		return 1, err
+	}
+	return code, nil
+}
+
+// fence is a fenced block: its info string and its lines.
+var fence = regexp.MustCompile("(?ms)^```([^\n`]*)\n(.*?)^```$")
+
+// block is a fenced block of a document.
+type block struct{ info, text string }
+
+// blocks are those of a document whose info string begins so.
+func blocks(t *testing.T, document, info string) []block {
+	t.Helper()
+	var found []block
+	for _, match := range fence.FindAllStringSubmatch(read(t, document), -1) {
+		if strings.HasPrefix(match[1], info) {
+			found = append(found, block{match[1], match[2]})
+		}
+	}
+	return found
+}
+
+func read(t *testing.T, document string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// documents are all pages for users.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"README.md", "docs/*.md", "docs/reference/*.md"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			all = append(all, strings.TrimPrefix(file, root+"/"))
+		}
+	}
+	return all
+}
+
+// kubectl runs kubectl in the repository, with an input.
+func kubectl(t *testing.T, input string, args ...string) string {
+	t.Helper()
+	cmd := operator.Cluster.Kubectl(t.Context(), args...)
+	cmd.Dir = root
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s\n%s", strings.Join(args, " "), err, out, input)
+	}
+	return string(out)
+}
