@@ -94,6 +94,7 @@ verify: $(BIN)/kustomize ## Fail if generated files or go.mod are not what their
 	  diff -ruN $(BIN)/.verify/$$dir $$dir || { echo "$$dir was out of date: it has been generated anew, commit it" >&2; exit 1; }; \
 	done
 	@for dir in $(OVERLAYS); do $(BIN)/kustomize build config/$$dir >/dev/null || exit 1; done
+	@! git ls-files -z 2>/dev/null | xargs -0 -r sh -c 'find "$$@" -size +1M' find | grep . || { echo "a program, or something else that size, is in git: remove it" >&2; exit 1; }
 	go mod tidy -diff
 	go mod verify
 	@for module in $(MODULES); do go mod tidy -C $$module -diff && go mod verify -C $$module || exit 1; done
