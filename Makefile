@@ -110,6 +110,11 @@ test: controlplane $(BIN)/kustomize $(BIN)/helm $(BIN)/promtool ## Run all tests
 	done
 	KUBEBUILDER_ASSETS=$(K8S) GOFIPS140=$(GOFIPS) go test $(RACE) -timeout 20m ./...
 
+.PHONY: e2e
+e2e: build dist node ## Install dist on a real node, and let pods use it while things go wrong; needs root, and Debian's packages.
+	@hack/e2e/packages.sh
+	KUBEBUILDER_ASSETS=$(K8S) go test -tags e2e -count=1 -v -timeout 30m ./test/e2e
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz test for a short while (FUZZTIME).
 	@for module in . $(MODULES); do \
@@ -124,14 +129,16 @@ fuzz: ## Run each fuzz test for a short while (FUZZTIME).
 bench: controlplane ## Measure speed and memory; ARGS goes to test/bench.
 	KUBEBUILDER_ASSETS=$(K8S) go run ./test/bench $(ARGS)
 
-.PHONY: controlplane
+.PHONY: controlplane node
 ifdef KUBEBUILDER_ASSETS
 K8S := $(KUBEBUILDER_ASSETS)
-controlplane: # the user has a control plane
+controlplane node: # the user has them
 else
 K8S := $(CURDIR)/$(BIN)/k8s$(addprefix -,$(K8S_VERSION))
 controlplane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl into bin/k8s.
 	@K8S_VERSION=$(K8S_VERSION) hack/controlplane/build.sh $(K8S)
+node: # what runs on a node, too
+	@K8S_VERSION=$(K8S_VERSION) hack/controlplane/build.sh $(K8S) node
 endif
 
 ##@ Ship

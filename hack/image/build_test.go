@@ -226,7 +226,7 @@ func TestWrap(t *testing.T) {
 	}
 	output := filepath.Join(dir, "wrapped.tar")
 	binaries := []string{filepath.Join(dir, "m2m-operator"), filepath.Join(dir, "kubectl-m2m")}
-	digest, err := wrap("example/service:1", output, binaries)
+	digest, err := wrap("example/service:1", output, "", binaries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,8 +245,16 @@ func TestWrap(t *testing.T) {
 	if config.Architecture != "amd64" || !slices.Equal(config.Config.Entrypoint, []string{"/m2m-operator"}) || config.Config.User != user {
 		t.Errorf("%+v", config)
 	}
+	tree := filepath.Join(dir, "tree")
+	if err := errors.Join(os.MkdirAll(filepath.Join(tree, "usr"), 0o755), os.Symlink(binaries[0], filepath.Join(tree, "usr", "linked"))); err != nil {
+		t.Fatal(err)
+	}
+	files, err := readTree(tree)
+	if err != nil || len(files) != 1 || files[0].path != "usr/linked" || files[0].mode != 0o755 || len(files[0].contents) == 0 {
+		t.Errorf("a folder with a link: %v, %v", files, err)
+	}
 	for _, refused := range [][]string{{binaries[0], binaries[0]}, {"main.go"}, {filepath.Join(dir, "missing")}} {
-		if _, err := wrap("example/service:1", output, refused); err == nil {
+		if _, err := wrap("example/service:1", output, "", refused); err == nil {
 			t.Errorf("wrapped %v", refused)
 		}
 	}

@@ -127,15 +127,15 @@ as a referrer of it. Credentials are those that "docker login" or "podman login"
 }
 
 func newWrapCommand() *cobra.Command {
-	var name, output string
+	var name, output, tree string
 	cmd := &cobra.Command{
 		Use:   "wrap --name NAME --output FILE BINARY...",
 		Short: "Make an image of static binaries, for tests",
 		Long: `wrap makes an image with each BINARY in its root folder, for the platform that they were
-built for. The first is the entrypoint. It runs as user 65532.`,
+built for, beside the files of a folder. The first is the entrypoint. It runs as user 65532.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, binaries []string) error {
-			digest, err := wrap(name, output, binaries)
+			digest, err := wrap(name, output, tree, binaries)
 			if err != nil {
 				return err
 			}
@@ -145,6 +145,7 @@ built for. The first is the entrypoint. It runs as user 65532.`,
 	}
 	cmd.Flags().StringVar(&name, "name", "", "`name` under which the image is imported, with its tag")
 	cmd.Flags().StringVar(&output, "output", "", "`file` of the image")
+	cmd.Flags().StringVar(&tree, "tree", "", "`folder` whose files the image gets, too, at their paths")
 	_ = cmd.MarkFlagRequired("name")
 	_ = cmd.MarkFlagRequired("output")
 	return cmd

@@ -106,7 +106,7 @@ func TestPushOfAWrappedImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	output := filepath.Join(dir, "wrapped.tar")
-	if _, err := wrap("service:1", output, []string{filepath.Join(dir, "kubectl-m2m")}); err != nil {
+	if _, err := wrap("service:1", output, "", []string{filepath.Join(dir, "kubectl-m2m")}); err != nil {
 		t.Fatal(err)
 	}
 	to := startRegistry(t) + "/service:1"

@@ -2,14 +2,20 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// wrap makes an image of static binaries, for one platform, and returns its digest.
-func wrap(name, output string, binaries []string) (v1.Hash, error) {
-	var files []file
+// wrap makes an image of static binaries, for one platform, and of all that is in the folder
+// tree, if any, and returns its digest.
+func wrap(name, output, tree string, binaries []string) (v1.Hash, error) {
+	files, err := readTree(tree)
+	if err != nil {
+		return v1.Hash{}, err
+	}
 	var first program
 	for i, path := range binaries {
 		p, err := readProgram(path)
@@ -37,4 +43,25 @@ func wrap(name, output string, binaries []string) (v1.Hash, error) {
 		return v1.Hash{}, err
 	}
 	return image.Digest()
+}
+
+// readTree reads the files below a folder. Links are read through: an image gets what they lead to.
+func readTree(folder string) (files []file, err error) {
+	if folder == "" {
+		return nil, nil
+	}
+	tree := os.DirFS(folder)
+	err = fs.WalkDir(tree, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := fs.Stat(tree, path)
+		if err != nil {
+			return err
+		}
+		contents, err := fs.ReadFile(tree, path)
+		files = append(files, file{path: path, mode: int64(info.Mode().Perm()), contents: contents})
+		return err
+	})
+	return files, err
 }

@@ -57,6 +57,17 @@ func (c *Cluster) RestoreSnapshot(ctx context.Context, from string) error {
 	})
 }
 
+// Kill kills API server and etcd, and starts them again when what is done meanwhile is done.
+func (c *Cluster) Kill(ctx context.Context, meanwhile func()) error {
+	c.StopAPIServer()
+	c.etcd.Stop(0)
+	meanwhile()
+	if err := c.runEtcd(ctx); err != nil {
+		return err
+	}
+	return c.runAPIServer(ctx)
+}
+
 func (c *Cluster) withoutEtcd(ctx context.Context, do func() error) error {
 	c.StopAPIServer()
 	c.etcd.Stop(stopGrace)

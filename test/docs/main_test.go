@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -65,24 +64,6 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	return code, nil
-}
-
-// fence is a fenced block: its info string and its lines.
-var fence = regexp.MustCompile("(?ms)^```([^\n`]*)\n(.*?)^```$")
-
-// block is a fenced block of a document.
-type block struct{ info, text string }
-
-// blocks are those of a document whose info string begins so.
-func blocks(t *testing.T, document, info string) []block {
-	t.Helper()
-	var found []block
-	for _, match := range fence.FindAllStringSubmatch(read(t, document), -1) {
-		if strings.HasPrefix(match[1], info) {
-			found = append(found, block{match[1], match[2]})
-		}
-	}
-	return found
 }
 
 func read(t *testing.T, document string) string {

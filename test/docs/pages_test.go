@@ -8,19 +8,21 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/m2m-operator/m2m-operator/test/markdown"
 )
 
 // The examples of the reference are applied, and the operator makes of them what they ask.
 func TestReferenceExamples(t *testing.T) {
 	for _, page := range []string{"docs/reference/clusterm2missuer.md", "docs/reference/m2mclient.md"} {
-		examples := blocks(t, page, "yaml")
+		examples := markdown.Fences(read(t, page), "yaml")
 		if len(examples) == 0 {
 			t.Errorf("%s has no examples", page)
 		}
 		for _, example := range examples {
-			kubectl(t, example.text, "apply", "--server-side", "--validate=strict", "-f", "-")
-			kubectl(t, example.text, "wait", "-f", "-", "--for=condition=Ready", "--timeout=1m")
-			kubectl(t, example.text, "delete", "-f", "-")
+			kubectl(t, example.Text, "apply", "--server-side", "--validate=strict", "-f", "-")
+			kubectl(t, example.Text, "wait", "-f", "-", "--for=condition=Ready", "--timeout=1m")
+			kubectl(t, example.Text, "delete", "-f", "-")
 		}
 	}
 }
@@ -32,8 +34,8 @@ var foreign = []string{"security.istio.io/", "external-secrets.io/", "argoproj.i
 func TestManifests(t *testing.T) {
 	kubectl(t, "", "create", "serviceaccount", "shipping") // a pod's own
 	for _, document := range documents(t) {
-		for _, b := range blocks(t, document, "yaml") {
-			for manifest := range strings.SplitSeq(b.text, "\n---\n") {
+		for _, b := range markdown.Fences(read(t, document), "yaml") {
+			for manifest := range strings.SplitSeq(b.Text, "\n---\n") {
 				var object struct{ APIVersion, Kind string }
 				if err := yaml.Unmarshal([]byte(manifest), &object); err != nil {
 					t.Errorf("%s: %v\n%s", document, err, manifest)
@@ -65,7 +67,7 @@ var (
 // Each link to a page of the repository leads to it, and to the heading that it names.
 func TestLinks(t *testing.T) {
 	for _, document := range documents(t) {
-		text := fence.ReplaceAllString(read(t, document), "")
+		text := markdown.WithoutFences(read(t, document))
 		for _, match := range link.FindAllStringSubmatch(text, -1) {
 			if strings.Contains(match[1], "://") {
 				continue
@@ -90,7 +92,7 @@ func TestLinks(t *testing.T) {
 var notInAnchors = regexp.MustCompile(`[^\w\- ]`)
 
 func hasHeading(text, anchor string) bool {
-	for _, match := range heading.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+	for _, match := range heading.FindAllStringSubmatch(markdown.WithoutFences(text), -1) {
 		if strings.ReplaceAll(notInAnchors.ReplaceAllString(strings.ToLower(match[1]), ""), " ", "-") == anchor {
 			return true
 		}

@@ -8,19 +8,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/m2m-operator/m2m-operator/test/markdown"
 )
 
 const quickstart = "docs/quickstart.md"
 
 // The commands of the quick start do, one after the other, what it says. Those that need a
-// node are not run here.
+// node are run by test/e2e.
 func TestQuickstart(t *testing.T) {
 	dir := workspace(t)
 	var ran, left int
-	for _, b := range blocks(t, quickstart, "sh") {
-		switch b.info {
+	for _, b := range markdown.Fences(read(t, quickstart), "sh") {
+		switch b.Info {
 		case "sh run":
-			shell(t, dir, b.text)
+			shell(t, dir, b.Text)
 			ran++
 		case "sh node":
 			left++
@@ -67,13 +69,13 @@ func shell(t *testing.T, dir, script string) {
 
 // The service of the quick start compiles, in a module of its own.
 func TestQuickstartService(t *testing.T) {
-	programs := blocks(t, quickstart, "go")
+	programs := markdown.Fences(read(t, quickstart), "go")
 	if len(programs) != 1 {
 		t.Fatalf("the page has %d programs", len(programs))
 	}
 	dir := t.TempDir()
 	mod := strings.Replace(read(t, "examples/go.mod"), "=> ../verify", "=> "+filepath.Join(root, "verify"), 1)
-	for file, content := range map[string]string{"main.go": programs[0].text, "go.mod": mod, "go.sum": read(t, "examples/go.sum")} {
+	for file, content := range map[string]string{"main.go": programs[0].Text, "go.mod": mod, "go.sum": read(t, "examples/go.sum")} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
