@@ -131,16 +131,24 @@ func (o *overview) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
+// maxReasons bounds what a forged status can make of a label; the operator has half of it.
+const maxReasons = 64
+
 // collect looks at all clients: 100 000 take a few milliseconds, once a scrape.
 func (s *standings) collect(to chan<- prometheus.Metric) {
 	type group struct {
 		ready  bool
 		reason string
 	}
-	number, since := map[group]int{}, map[string]int64{}
+	number, since, reasons := map[group]int{}, map[string]int64{}, map[string]bool{}
 	var rotation, deadline int64
 	kept := 0
 	s.each(func(_ client.ObjectKey, c standing) {
+		if !reasons[c.reason] && len(reasons) == maxReasons {
+			c.reason = "Other"
+		} else {
+			reasons[c.reason] = true
+		}
 		number[group{c.ready, c.reason}]++
 		if !c.ready {
 			since[c.reason] = earlier(since[c.reason], c.since)

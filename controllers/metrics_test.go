@@ -113,6 +113,26 @@ func TestOverview(t *testing.T) {
 	}
 }
 
+// Who can write statuses can't make labels without end.
+func TestOverviewBoundsReasons(t *testing.T) {
+	clients := &standings{}
+	for i := range 1000 {
+		c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: fmt.Sprintf("client-%d", i)}}
+		c.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: fmt.Sprintf("Forged%d", i)}}
+		clients.note(c, &c.Status, false)
+	}
+	o := &overview{}
+	o.clients.Store(clients)
+	lines := gatherOverview(t, o)
+	if most := 2*(maxReasons+1) + 1; len(lines) > most {
+		t.Errorf("%d series; want at most %d", len(lines), most)
+	}
+	want := fmt.Sprintf("m2m_managed_clients false Other %d", 1000-maxReasons)
+	if !slices.Contains(lines, want) {
+		t.Errorf("there is no %q", want)
+	}
+}
+
 // BenchmarkOverview is a scrape with 100 000 clients.
 func BenchmarkOverview(b *testing.B) {
 	clients := &standings{}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,31 +36,38 @@ func footprints(i *installation.Installation) (map[string]footprint, error) {
 }
 
 func footprintAt(url string) (f footprint, err error) {
+	var seconds float64
+	for name, value := range map[string]*float64{
+		"process_resident_memory_bytes": &f.resident, "go_memstats_heap_alloc_bytes": &f.heap, "process_cpu_seconds_total": &seconds,
+	} {
+		if *value, err = metricAt(url, name); err != nil {
+			return footprint{}, err
+		}
+	}
+	f.cpu = time.Duration(seconds * float64(time.Second))
+	return f, nil
+}
+
+// metricAt is a metric, the sum of it where it has labels.
+func metricAt(url, metric string) (sum float64, err error) {
 	response, err := http.Get(url)
 	if err != nil {
-		return footprint{}, err
+		return 0, err
 	}
 	defer response.Body.Close()
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
-		name, text, _ := strings.Cut(lines.Text(), " ")
-		if !slices.Contains([]string{"process_resident_memory_bytes", "go_memstats_heap_alloc_bytes", "process_cpu_seconds_total"}, name) {
+		series, text, _ := strings.Cut(lines.Text(), " ")
+		if name, _, _ := strings.Cut(series, "{"); name != metric {
 			continue
 		}
 		value, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			return footprint{}, err
+			return 0, err
 		}
-		switch name {
-		case "process_resident_memory_bytes":
-			f.resident = value
-		case "go_memstats_heap_alloc_bytes":
-			f.heap = value
-		case "process_cpu_seconds_total":
-			f.cpu = time.Duration(value * float64(time.Second))
-		}
+		sum += value
 	}
-	return f, lines.Err()
+	return sum, lines.Err()
 }
 
 // measureIdleRoles prints what the roles use while nobody asks them for anything.

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -85,15 +86,7 @@ func (c *cluster) testExamples(t *testing.T) {
 	c.kubectl(t, "apply", "--server-side", "-k", "config/restart") // for invoicing
 	c.apply(t, "shop.yaml")
 	c.kubectl(t, "wait", "-n", shop, "m2mclient", "--all", "--for=condition=Ready", "--timeout=1m")
-	// As the documents say: each namespace of verifiers gets a copy.
-	authority := &corev1.ConfigMap{}
-	if err := c.Get(t.Context(), client.ObjectKey{Namespace: system, Name: v1alpha1.AuthorityConfigMap}, authority); err != nil {
-		t.Fatal(err)
-	}
-	copied := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: authority.Name}, Data: authority.Data}
-	if err := c.Create(t.Context(), copied); err != nil {
-		t.Fatal(err)
-	}
+	c.shell(t, c.root, c.operations(t, "trust"))
 	issuer := &v1alpha1.ClusterM2MIssuer{}
 	if err := c.Get(t.Context(), client.ObjectKey{Name: "default"}, issuer); err != nil {
 		t.Fatal(err)
@@ -275,11 +268,29 @@ func (c *cluster) testUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	upgraded := strings.ReplaceAll(string(manifest), image, nextImage)
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "dist"), 0o700), os.WriteFile(filepath.Join(dir, "dist", "install.yaml"), []byte(upgraded), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	c.undisturbed(t, func() {
-		c.kubectlWith(t, upgraded, "apply", "--server-side", "-f", "-")
+		c.shell(t, dir, c.operations(t, "upgrade"))
 		c.available(t, system)
 		c.gone(t, system, func(pod corev1.Pod) bool { return pod.Spec.Containers[0].Image == image })
 	}, everybody...)
+}
+
+// operations are the commands of docs/operations.md for a purpose.
+func (c *cluster) operations(t *testing.T, purpose string) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(c.root, "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := markdown.Fences(string(page), "sh "+purpose)
+	if len(blocks) != 1 {
+		t.Fatalf("%d blocks of docs/operations.md say how to %s", len(blocks), purpose)
+	}
+	return blocks[0].Text
 }
 
 func (c *cluster) gone(t *testing.T, namespace string, is func(corev1.Pod) bool) {
@@ -302,8 +313,7 @@ func (c *cluster) gone(t *testing.T, namespace string, is func(corev1.Pod) bool)
 // goes on.
 func (c *cluster) testReinstallation(t *testing.T) {
 	before := c.client(t, billing).Status.ClientSecretLastFour
-	c.kubectl(t, "delete", "deployment", "-n", system, "-l", "app.kubernetes.io/name=m2m-operator", "--cascade=foreground")
-	c.kubectl(t, "delete", "--ignore-not-found", "-f", "dist/uninstall.yaml")
+	c.shell(t, c.root, c.operations(t, "uninstall"))
 	c.gone(t, system, func(corev1.Pod) bool { return true })
 	taken := c.during(t, func() {
 		c.kubectl(t, "apply", "--server-side", "-f", "dist/install.yaml")
