@@ -28,4 +28,4 @@ copy limit-api config/namespaced/limit-api/role.yaml
 copy bindings config/namespaced/bindings/role_bindings.yaml
 copy bindings-api config/namespaced/bindings-api/role_binding.yaml
 copy bindings-restart config/namespaced/bindings-restart/role.yaml
-copy monitoring config/prometheus/{pod_monitor.yaml,rules.yaml,dashboard.json}
+copy monitoring config/prometheus/{service.yaml,service_monitor.yaml,rules.yaml,dashboard.json}

@@ -29,41 +29,26 @@ var cluster *installation.Installation
 // plugin and operator are the programs, kubeconfig that of an administrator.
 var plugin, operator, kubeconfig string
 
-func TestMain(m *testing.M) {
-	code, err := start(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { installation.Main(m, start) }
 
-func start(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "cli-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
+func start(ctx context.Context, dir string) (stop func() error, err error) {
 	plugin, kubeconfig = filepath.Join(dir, "kubectl-m2m"), filepath.Join(dir, "installation", "kubeconfig")
 	build := exec.CommandContext(ctx, "go", "build", "-o", plugin, "github.com/m2m-operator/m2m-operator/cmd/kubectl-m2m")
 	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("building kubectl-m2m: %w\n%s", err, out)
+		return nil, fmt.Errorf("building kubectl-m2m: %w\n%s", err, out)
 	}
 	operator = filepath.Join(dir, "m2m-operator")
 	if err := installation.Build(ctx, operator); err != nil {
-		return 1, err
+		return nil, err
 	}
 	cluster, err = installation.Start(ctx, installation.Options{
 		Dir: filepath.Dir(kubeconfig), Binary: operator, Servers: 1, ControllerManager: true, ManagementAPI: true,
 		ServerArgs: []string{"--usage-tick=1s"},
 	})
 	if err != nil {
-		return 1, err
+		return nil, err
 	}
-	code = m.Run()
-	return code, cluster.Stop()
+	return cluster.Stop, nil
 }
 
 // run runs kubectl-m2m as an administrator whose context names no namespace.

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
 	"github.com/m2m-operator/m2m-operator/test/installation"
@@ -23,47 +22,28 @@ var (
 	root, programs string
 )
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { installation.Main(m, start) }
 
-func run(m *testing.M) (int, error) {
-	var err error
+func start(ctx context.Context, dir string) (stop func() error, err error) {
 	if root, err = controlplane.RepositoryRoot(); err != nil {
-		return 1, err
+		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "docs-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
 	programs = filepath.Join(dir, "bin")
 	if err := os.Mkdir(programs, 0o700); err != nil {
-		return 1, err
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
 	build := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", programs+"/", "./cmd/m2m-operator", "./cmd/kubectl-m2m")
 	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("building the programs: %w\n%s", err, out)
+		return nil, fmt.Errorf("building the programs: %w\n%s", err, out)
 	}
 	operator, err = installation.Start(ctx, installation.Options{
 		Dir: filepath.Join(dir, "installation"), Binary: filepath.Join(programs, "m2m-operator"),
 		Servers: 1, ControllerManager: true, Install: []string{"config/default"},
 	})
 	if err != nil {
-		return 1, err
+		return nil, err
 	}
-	code := m.Run()
-	if err := operator.Stop(); err != nil {
-		return 1, err
-	}
-	return code, nil
+	return operator.Stop, nil
 }
 
 func read(t *testing.T, document string) string {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -34,6 +36,7 @@ func TestEndToEnd(t *testing.T) {
 		{"the quick start, as it stands", c.testQuickstart},
 		{"a pod that mounts its Secret calls one that verifies", c.testExamples},
 		{"pods with files, with variables, with a ServiceAccount alone call all the time", c.testCallers},
+		{"metrics of each pod, where a ServiceMonitor looks", c.testMetrics},
 		{"a rotation, and the kubelet updates the files", c.testRotation},
 		{"a rotation restarts a Deployment that has the secret in variables", c.testRestart},
 		{"Inactive cuts off", c.testInactive},
@@ -116,6 +119,37 @@ func (c *cluster) testCallers(t *testing.T) {
 		t.Errorf("the Secret of a client that has only ServiceAccounts: %v", none)
 	}
 	c.undisturbed(t, func() { time.Sleep(5 * time.Second) }, everybody...)
+}
+
+func (c *cluster) testMetrics(t *testing.T) {
+	c.kubectl(t, "apply", "--server-side", "-f", "config/prometheus/service.yaml")
+	list := &discoveryv1.EndpointSliceList{}
+	found := map[string]bool{}
+	eventually(t, func(ctx context.Context) string {
+		if err := c.List(ctx, list, client.InNamespace(system), client.MatchingLabels{discoveryv1.LabelServiceName: "m2m-operator-metrics"}); err != nil {
+			return err.Error()
+		}
+		for _, slice := range list.Items {
+			for _, endpoint := range slice.Endpoints {
+				found[fmt.Sprintf("http://%s:%d/metrics", endpoint.Addresses[0], *slice.Ports[0].Port)] = true
+			}
+		}
+		if len(found) != 4 {
+			return fmt.Sprintf("the Service for metrics leads to %v; want two controllers and two servers", found)
+		}
+		return ""
+	})
+	for url := range found {
+		response, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(body), "\nprocess_cpu_seconds_total ") {
+			t.Errorf("%s: %s, %v", url, response.Status, err)
+		}
+		_ = response.Body.Close()
+	}
 }
 
 func (c *cluster) testRotation(t *testing.T) {

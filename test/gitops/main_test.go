@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -34,42 +33,26 @@ var root string
 // operator is an installation with what tests do to it.
 type operator struct{ *installation.Installation }
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { installation.Main(m, start) }
 
-func run(m *testing.M) (int, error) {
-	var err error
+func start(ctx context.Context, dir string) (stop func() error, err error) {
 	if root, err = controlplane.RepositoryRoot(); err != nil {
-		return 1, err
+		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "gitops-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
 	binary := filepath.Join(dir, "m2m-operator")
 	// From its own module, which says what it is built of.
 	build := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", binary, "./cmd/m2m-operator")
 	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("building the operator: %w\n%s", err, out)
+		return nil, fmt.Errorf("building the operator: %w\n%s", err, out)
 	}
 	i, err := installation.Start(ctx, installation.Options{
 		Dir: filepath.Join(dir, "installation"), Binary: binary, Servers: 1, ControllerManager: true,
 	})
 	if err != nil {
-		return 1, err
+		return nil, err
 	}
 	shared = &operator{i}
-	code := m.Run()
-	return code, shared.Stop()
+	return i.Stop, nil
 }
 
 // eventually waits until check returns "", and says what it said last if it never does.

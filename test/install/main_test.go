@@ -43,42 +43,28 @@ var (
 	shared *cluster
 )
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { installation.Main(m, start) }
 
-func run(m *testing.M) (int, error) {
-	var err error
+func start(ctx context.Context, dir string) (stop func() error, err error) {
 	if root, err = controlplane.RepositoryRoot(); err != nil {
-		return 1, err
+		return nil, err
 	}
 	for _, tool := range []string{"helm", "kustomize"} {
 		if _, err := os.Stat(filepath.Join(root, "bin", tool)); err != nil {
-			return 1, fmt.Errorf("there is no bin/%s: run `make bin/%s`", tool, tool)
+			return nil, fmt.Errorf("there is no bin/%s: run `make bin/%s`", tool, tool)
 		}
 	}
-	dir, err := os.MkdirTemp("", "install-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
 	binary = filepath.Join(dir, "m2m-operator")
 	if err := installation.Build(ctx, binary); err != nil {
-		return 1, err
+		return nil, err
 	}
 	ctrl.SetLogger(logr.Discard())
-	code := m.Run()
-	if shared != nil {
-		shared.Stop()
-	}
-	return code, nil
+	return func() error {
+		if shared != nil {
+			shared.Stop()
+		}
+		return nil
+	}, nil
 }
 
 // cluster is a control plane with an administrator's client.

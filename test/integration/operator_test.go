@@ -5,14 +5,13 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -25,35 +24,20 @@ var shared *operator
 // binary is the operator, built with the race detector.
 var binary string
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { installation.Main(m, start) }
 
-func run(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "integration-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
+func start(ctx context.Context, dir string) (stop func() error, err error) {
 	binary = filepath.Join(dir, "m2m-operator")
 	if err := installation.Build(ctx, binary, "-race"); err != nil {
-		return 1, err
+		return nil, err
 	}
 	if shared, err = startOperator(ctx, installation.Options{Dir: filepath.Join(dir, "shared"), ControllerManager: true, ManagementAPI: true}); err != nil {
-		return 1, err
+		return nil, err
 	}
 	if err := shared.restrict(ctx); err != nil {
-		return 1, err
+		return nil, errors.Join(err, shared.Stop())
 	}
-	code := m.Run()
-	return code, shared.Stop()
+	return shared.Stop, nil
 }
 
 // operator is an installation with what tests do to it.

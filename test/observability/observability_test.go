@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,39 +33,26 @@ var (
 
 const root = "../.."
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { installation.Main(m, start) }
 
-func run(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "observability-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
+func start(ctx context.Context, dir string) (stop func() error, err error) {
 	binary := filepath.Join(dir, "m2m-operator")
 	if err := installation.Build(ctx, binary); err != nil {
-		return 1, err
+		return nil, err
 	}
 	collected = newReceiver()
-	defer collected.Close()
 	traced := []string{"--otlp-endpoint", collected.URL, "--trace-sample-ratio", "1"}
 	operator, err = installation.Start(ctx, installation.Options{
 		Dir: filepath.Join(dir, "operator"), Binary: binary, Servers: 1, ManagementAPI: true,
 		ControllerArgs: traced, ServerArgs: traced, APIArgs: traced,
 	})
 	if err != nil {
-		return 1, err
+		return nil, err
 	}
-	code := m.Run()
-	return code, operator.Stop()
+	return func() error {
+		defer collected.Close()
+		return operator.Stop()
+	}, nil
 }
 
 // newClient makes a client in the namespace `default`, and returns its Secret.

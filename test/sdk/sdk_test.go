@@ -48,40 +48,26 @@ var standard, python project
 // web bounds each request of the tests.
 var web = &http.Client{Timeout: time.Minute}
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { installation.Main(m, start) }
 
-func run(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "sdk-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
+func start(ctx context.Context, dir string) (stop func() error, err error) {
 	binary := filepath.Join(dir, "m2m-operator")
 	if err := installation.Build(ctx, binary, "-race"); err != nil {
-		return 1, err
+		return nil, err
 	}
 	shared, err := installation.Start(ctx, installation.Options{Dir: filepath.Join(dir, "shared"), Binary: binary, Servers: 1, ManagementAPI: true})
 	if err != nil {
-		return 1, err
+		return nil, err
 	}
 	url := shared.Servers[0].URL
 	standard = project{"ES256", url, shared.ProjectID, shared.ProjectSecret}
 	if err := standard.waitReady(ctx); err != nil {
-		return 1, errors.Join(err, shared.Stop())
+		return nil, errors.Join(err, shared.Stop())
 	}
 	if python, err = newProject(ctx, shared, "RS256"); err != nil {
-		return 1, errors.Join(err, shared.Stop())
+		return nil, errors.Join(err, shared.Stop())
 	}
-	return m.Run(), shared.Stop()
+	return shared.Stop, nil
 }
 
 // newProject makes an issuer, and a project secret for it. Its own URL leads nowhere: the
