@@ -101,14 +101,16 @@ verify: $(BIN)/kustomize ## Fail if generated files or go.mod are not what their
 
 ##@ Test
 
+# Each time anew (-count=1): Go keeps results by what tests read, and knows nothing of
+# what the programs read that they start.
 .PHONY: test
 test: controlplane $(BIN)/kustomize $(BIN)/helm $(BIN)/promtool ## Run all tests, with the race detector; K8S_VERSION and FIPS choose another Kubernetes, and FIPS 140-3.
 	@$(if $(RACE),,echo "There is no C compiler: testing without the race detector.")
 	@for module in $(MODULES); do \
 	  race=$(RACE); [[ $$module != hack/image ]] || race=; \
-	  KUBEBUILDER_ASSETS=$(K8S) GOFIPS140=$(GOFIPS) go test -C $$module $$race -timeout 20m ./... || exit 1; \
+	  KUBEBUILDER_ASSETS=$(K8S) GOFIPS140=$(GOFIPS) go test -C $$module -count=1 $$race -timeout 20m ./... || exit 1; \
 	done
-	KUBEBUILDER_ASSETS=$(K8S) GOFIPS140=$(GOFIPS) go test $(RACE) -timeout 20m ./...
+	KUBEBUILDER_ASSETS=$(K8S) GOFIPS140=$(GOFIPS) go test -count=1 $(RACE) -timeout 20m ./...
 
 .PHONY: e2e
 e2e: build dist node ## Install dist on a real node, and let pods use it while things go wrong; needs root, and Debian's packages.
