@@ -210,7 +210,7 @@ func decideRecorded(in Input) (Decision, error) {
 	case ok && !in.Rotation.Paused: // an older version was put back, and still works
 		return p.rotate(delivered, true)
 	case !ok && s.Version.Number > in.Record.LastNumber && !p.isRevoked(s.Version):
-		return p.promote(delivered, CauseResumed), nil
+		return p.resume(delivered), nil
 	}
 	return p.replace()
 }

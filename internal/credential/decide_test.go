@@ -113,6 +113,17 @@ func TestDecide(t *testing.T) {
 			in.Record = was
 			return in
 		}, cause: CauseResumed, sameID: true, versions: "2C 1P"},
+		{name: "crashes between Secret and status, with a lost Secret between them", change: func(in Input) Input {
+			in.Triggers.Spec += "+"
+			in = after(in, mustDecide(t, in)) // 2N 1C
+			was := in.Record
+			in.NextSeen = in.Rotation.Propagation
+			in = after(in, mustDecide(t, in)) // pods see 2
+			in.Record, in.Pending, in.Secret = was, Material{}, ObservedSecret{State: SecretAbsent}
+			in = after(in, mustDecide(t, in)) // and 3
+			in.Record = was
+			return in
+		}, cause: CauseResumed, sameID: true, versions: "3C 2P 1P"},
 		{name: "crash before the first status", change: func(in Input) Input {
 			in.Record = Record{}
 			return in

@@ -229,6 +229,15 @@ func (p *plan) replace() (Decision, error) {
 	return p.promote(m, cause), nil
 }
 
+// resume records a secret that replaced a lost one before a crash. What was to be next then
+// may have been in the Secret that was lost, and running pods may hold it.
+func (p *plan) resume(delivered Material) Decision {
+	if next, ok := p.with(RoleNext); ok && next.Version != p.in.Secret.Next.Version {
+		p.abandon(next.Version, true)
+	}
+	return p.promote(delivered, CauseResumed)
+}
+
 // promote makes the delivered version current; what was current stays valid for the
 // overlap, because running pods hold it.
 func (p *plan) promote(m Material, cause Cause) Decision {

@@ -37,7 +37,7 @@ const (
 	Address = "10.88.0.1"
 	// PauseImage is what one of the images must be: a program that holds a pod's
 	// namespaces, and does nothing.
-	PauseImage = "docker.io/library/m2m-node-pause:latest"
+	PauseImage = "m2m-node-pause:latest"
 
 	bridge         = "cni0"
 	podRange       = "10.88.0.0/16"
