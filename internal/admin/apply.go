@@ -7,9 +7,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
@@ -18,8 +21,9 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/ownership"
 )
 
-// attempts bounds how often a change is tried again that met another.
-const attempts = 8
+// contended is how a change is tried again that met another: a little later, and not when
+// the other is, for half a second or somewhat more.
+var contended = wait.Backoff{Steps: 12, Duration: 2 * time.Millisecond, Factor: 1.5, Jitter: 1}
 
 // errUnchanged says that there is nothing to write.
 var errUnchanged = errors.New("nothing changes")
@@ -28,41 +32,51 @@ var errUnchanged = errors.New("nothing changes")
 // already, with what edit changes of them. It is tried again where somebody else wrote
 // meanwhile, so that no change is lost. force takes over fields of others.
 func (s *Service) change(ctx context.Context, found *v1alpha1.M2MClient, force bool, edit func(live *v1alpha1.M2MClient, apply *ac.M2MClientApplyConfiguration) error) (*v1alpha1.M2MClient, error) {
-	var err error
-	for range attempts {
-		var live *v1alpha1.M2MClient
-		if live, err = s.live(ctx, found); err != nil {
-			return nil, err
-		}
-		var apply *ac.M2MClientApplyConfiguration
-		if apply, err = ac.ExtractM2MClient(live, v1alpha1.ManagementAPI); err != nil {
-			return nil, fmt.Errorf("reading who owns the fields of a client: %w", err)
-		}
-		if err = edit(live, apply); err != nil {
-			if errors.Is(err, errUnchanged) {
-				return live, nil
-			}
-			return nil, err
-		}
-		if apply.Spec != nil && reflect.DeepEqual(*apply.Spec, ac.M2MClientSpecApplyConfiguration{}) {
-			apply.Spec = nil // an empty one would own all of it
-		}
-		options := []client.ApplyOption{client.FieldOwner(v1alpha1.ManagementAPI)}
-		if force {
-			options = append(options, client.ForceOwnership)
-		}
-		err = s.client.Apply(ctx, apply.WithUID(live.UID).WithResourceVersion(live.ResourceVersion), options...)
-		if err == nil {
-			return applied(apply), nil
-		}
-		if problem := owned(err); problem != nil {
-			return nil, problem
-		}
-		if !apierrors.IsConflict(err) {
-			return nil, refused("changing a client", err)
-		}
+	var changed *v1alpha1.M2MClient
+	err := retry.RetryOnConflict(contended, func() (err error) {
+		changed, err = s.tryChange(ctx, found, force, edit)
+		return err
+	})
+	if apierrors.IsConflict(err) {
+		return nil, unavailable("the client was changed by others again and again", err.Error())
 	}
-	return nil, unavailable("the client was changed by others again and again", err.Error())
+	return changed, err
+}
+
+// tryChange is change, once: where somebody else wrote meanwhile it fails with the API server's conflict.
+func (s *Service) tryChange(ctx context.Context, found *v1alpha1.M2MClient, force bool, edit func(live *v1alpha1.M2MClient, apply *ac.M2MClientApplyConfiguration) error) (*v1alpha1.M2MClient, error) {
+	live, err := s.live(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	apply, err := ac.ExtractM2MClient(live, v1alpha1.ManagementAPI)
+	if err != nil {
+		return nil, fmt.Errorf("reading who owns the fields of a client: %w", err)
+	}
+	if err := edit(live, apply); err != nil {
+		if errors.Is(err, errUnchanged) {
+			return live, nil
+		}
+		return nil, err
+	}
+	if apply.Spec != nil && reflect.DeepEqual(*apply.Spec, ac.M2MClientSpecApplyConfiguration{}) {
+		apply.Spec = nil // an empty one would own all of it
+	}
+	options := []client.ApplyOption{client.FieldOwner(v1alpha1.ManagementAPI)}
+	if force {
+		options = append(options, client.ForceOwnership)
+	}
+	err = s.client.Apply(ctx, apply.WithUID(live.UID).WithResourceVersion(live.ResourceVersion), options...)
+	if err == nil {
+		return applied(apply), nil
+	}
+	if problem := owned(err); problem != nil {
+		return nil, problem
+	}
+	if apierrors.IsConflict(err) {
+		return nil, err
+	}
+	return nil, refused("changing a client", err)
 }
 
 // live reads a client past the cache. One that was deleted, or made anew, is not found.

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
@@ -392,18 +393,9 @@ func (s *Service) Delete(ctx context.Context, by managementapi.Caller, id string
 	if err != nil {
 		return managementapi.Changed{}, err
 	}
-	for range attempts {
-		var live *v1alpha1.M2MClient
-		if live, err = s.live(ctx, found); err != nil {
-			return managementapi.Changed{}, err
-		}
-		if managers := others(live); len(managers) > 0 {
-			return managementapi.Changed{}, conflict("the client is managed by %s (M2MClient %s in namespace %s): delete it there", quoted(managers), live.Name, live.Namespace)
-		}
-		err = s.client.Delete(ctx, live, client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion})
-		if !apierrors.IsConflict(err) {
-			break
-		}
+	err = retry.RetryOnConflict(contended, func() error { return s.tryDelete(ctx, found) })
+	if problem, is := errors.AsType[*managementapi.Problem](err); is {
+		return managementapi.Changed{}, problem
 	}
 	if client.IgnoreNotFound(err) != nil {
 		return managementapi.Changed{}, refused("deleting a client", err)
@@ -417,6 +409,19 @@ func (s *Service) Delete(ctx context.Context, by managementapi.Caller, id string
 		result.Version = version(now) // something else holds it back, and it gets no tokens
 	}
 	return result, nil
+}
+
+// tryDelete deletes a client as it is read; where somebody else wrote meanwhile it fails with
+// the API server's conflict.
+func (s *Service) tryDelete(ctx context.Context, found *v1alpha1.M2MClient) error {
+	live, err := s.live(ctx, found)
+	if err != nil {
+		return err
+	}
+	if managers := others(live); len(managers) > 0 {
+		return conflict("the client is managed by %s (M2MClient %s in namespace %s): delete it there", quoted(managers), live.Name, live.Namespace)
+	}
+	return s.client.Delete(ctx, live, client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion})
 }
 
 func quoted(names []string) string {
