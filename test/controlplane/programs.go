@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -161,13 +162,23 @@ func (c *Cluster) startControllerManager() error {
 // serviceAccountKey signs the tokens of ServiceAccounts.
 func (c *Cluster) serviceAccountKey() string { return c.path("service-account.key") }
 
+// Ports below those that the kernel gives to outgoing connections: one of them could take
+// the port of a server that is stopped for a moment.
+const (
+	firstPort = 10_000
+	ports     = 20_000
+)
+
 // FreeAddress returns a loopback address that nothing listens on.
-func FreeAddress() (string, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(0)))
-	if err != nil {
-		return "", err
+func FreeAddress() (address string, err error) {
+	for range 100 {
+		address = net.JoinHostPort(loopback, strconv.Itoa(firstPort+rand.IntN(ports)))
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", address); err == nil {
+			return address, listener.Close()
+		}
 	}
-	return listener.Addr().String(), listener.Close()
+	return "", err
 }
 
 func waitUntilOK(ctx context.Context, p *process.Process, client *http.Client, url string) error {
