@@ -2,6 +2,7 @@ package limit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,18 +30,46 @@ func (b *bucket) take(now time.Time) (wait time.Duration) {
 	return 0
 }
 
+// apart makes counters that share no slot among some lists of keys. Of any two lists, one
+// in 65 536 would.
+func apart(pair, address Rate, lists ...[]string) *Failures {
+	for {
+		f := NewFailures(pair, address)
+		pairs, addresses := map[uint64]string{}, map[uint64]string{}
+		free := func(slots map[uint64]string, slot uint64, key string) bool {
+			was, taken := slots[slot]
+			slots[slot] = key
+			return !taken || was == key
+		}
+		if !slices.ContainsFunc(lists, func(keys []string) bool {
+			names, network := keys[:len(keys)-1], Network(keys[len(keys)-1])
+			return !free(pairs, f.pairs.slot(network, names), fmt.Sprintf("%q", append(names[:len(names):len(names)], network))) ||
+				!free(addresses, f.addresses.slot(network, nil), network)
+		}) {
+			return f
+		}
+	}
+}
+
 // Whatever comes when: a counter says what a bucket says, to the nanosecond.
 func TestFailuresAreABucket(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		burst := rapid.IntRange(1, 7).Draw(t, "burst")
 		each := time.Duration(rapid.IntRange(1, 2000).Draw(t, "each")) * time.Millisecond
-		f := NewFailures(Rate{burst, each * time.Duration(burst)}, Rate{burst * 2, each * time.Duration(burst)})
+		names, callers := []string{"a", "b"}, []string{"192.0.2.1", "2001:db8::1"}
+		var lists [][]string
+		for _, name := range names {
+			for _, address := range callers {
+				lists = append(lists, []string{"issuer", name, address})
+			}
+		}
+		f := apart(Rate{burst, each * time.Duration(burst)}, Rate{burst * 2, each * time.Duration(burst)}, lists...)
 		now := testNow
 		pairs, addresses := map[string]*bucket{}, map[string]*bucket{}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond / 2)
-			name := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name")
-			address := rapid.SampledFrom([]string{"192.0.2.1", "2001:db8::1"}).Draw(t, "address")
+			name := rapid.SampledFrom(names).Draw(t, "name")
+			address := rapid.SampledFrom(callers).Draw(t, "address")
 			pair, ok := pairs[name+address]
 			if !ok {
 				pair = &bucket{capacity: each * time.Duration(burst), each: each, last: now}
@@ -69,16 +98,7 @@ func TestFailuresAreABucket(t *testing.T) {
 
 // Who fails as one client doesn't use up what its address has, nor what others have.
 func TestFailuresAreCountedApart(t *testing.T) {
-	f := NewFailures(Rate{3, time.Minute}, Rate{30, time.Minute})
-	fail := func(n int, keys ...string) (limited int) {
-		for range n {
-			if _, no := f.Limited(testNow, keys...); no {
-				limited++
-			}
-		}
-		return limited
-	}
-	for _, c := range []struct {
+	cases := []struct {
 		keys    string
 		n, want int
 	}{
@@ -94,7 +114,21 @@ func TestFailuresAreCountedApart(t *testing.T) {
 		{"issuer one @", 4, 1},
 		{"192.0.2.1", 22, 1}, // 9 came before
 		{"192.0.2.3", 31, 1},
-	} {
+	}
+	lists := make([][]string, len(cases))
+	for i, c := range cases {
+		lists[i] = strings.Fields(c.keys)
+	}
+	f := apart(Rate{3, time.Minute}, Rate{30, time.Minute}, lists...)
+	fail := func(n int, keys ...string) (limited int) {
+		for range n {
+			if _, no := f.Limited(testNow, keys...); no {
+				limited++
+			}
+		}
+		return limited
+	}
+	for _, c := range cases {
 		if got := fail(c.n, strings.Fields(c.keys)...); got != c.want {
 			t.Errorf("%d times %s: %d were limited, not %d", c.n, c.keys, got, c.want)
 		}
@@ -104,14 +138,25 @@ func TestFailuresAreCountedApart(t *testing.T) {
 	}
 }
 
-// Keys don't run together: what callers choose can't be made to read as others' keys.
+// Keys don't run together: what callers choose can't be made to read as others' keys. By
+// chance two share a slot of one table, hardly of three.
 func TestKeysDoNotRunTogether(t *testing.T) {
-	f := NewFailures(Rate{1, time.Minute}, Rate{1000, time.Minute})
-	for _, keys := range [][]string{
+	lists := [][]string{
 		{"a", "b", "192.0.2.1"}, {"ab", "", "192.0.2.1"}, {"", "ab", "192.0.2.1"}, {"ab", "192.0.2.1"}, {"a\x00b", "192.0.2.1"},
-	} {
-		if _, limited := f.Limited(testNow, keys...); limited {
-			t.Errorf("%q has failed before", keys)
+	}
+	together := make([]int, len(lists))
+	const tables = 3
+	for range tables {
+		f := NewFailures(Rate{1, time.Minute}, Rate{1000, time.Minute})
+		for i, keys := range lists {
+			if _, limited := f.Limited(testNow, keys...); limited {
+				together[i]++
+			}
+		}
+	}
+	for i, n := range together {
+		if n == tables {
+			t.Errorf("%q has failed before", lists[i])
 		}
 	}
 }
