@@ -43,7 +43,7 @@ func apart(pair, address Rate, lists ...[]string) *Failures {
 		}
 		if !slices.ContainsFunc(lists, func(keys []string) bool {
 			names, network := keys[:len(keys)-1], Network(keys[len(keys)-1])
-			return !free(pairs, f.pairs.slot(network, names), fmt.Sprintf("%q", append(names[:len(names):len(names)], network))) ||
+			return !free(pairs, f.pairs.slot(network, names), fmt.Sprintf("%q of %s", names, network)) ||
 				!free(addresses, f.addresses.slot(network, nil), network)
 		}) {
 			return f
