@@ -428,10 +428,13 @@ func rotation(c *v1alpha1.M2MClient) *v1alpha1.RotationSpec {
 	return c.Spec.Rotation
 }
 
+// patience is how long anything may take here: machines may be busy.
+const patience = time.Minute
+
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
 	var err error
-	for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
+	for start := time.Now(); time.Since(start) < patience; time.Sleep(10 * time.Millisecond) {
 		if err = check(); err == nil {
 			return
 		}

@@ -32,7 +32,7 @@ import (
 const operatorNamespace = "m2m-system"
 
 // patience is how long anything may take here: machines may be busy.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 var (
 	// root is where the repository begins.

@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long anything may take here: machines may be busy.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // eventually waits until check returns "", and says what it said last if it never does.
 func eventually(t *testing.T, check func() string) {
