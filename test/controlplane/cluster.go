@@ -33,6 +33,8 @@ type Options struct {
 	// Dir keeps logs and keys. Without it they are in a temporary folder that Stop
 	// removes.
 	Dir string
+	// Port is the API server's; 0 is a free one.
+	Port int
 	// APIServerArgs are more flags for kube-apiserver.
 	APIServerArgs []string
 }
@@ -103,7 +105,7 @@ func (c *Cluster) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := c.startAPIServer(ctx, etcd, o.APIServerArgs); err != nil {
+	if err := c.startAPIServer(ctx, etcd, o); err != nil {
 		return err
 	}
 	if err := os.WriteFile(c.path("kubeconfig"), c.Kubeconfig(), 0o600); err != nil {

@@ -81,7 +81,7 @@ func (c *Cluster) withoutEtcd(ctx context.Context, do func() error) error {
 	return c.runAPIServer(ctx)
 }
 
-func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, args []string) error {
+func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, o Options) error {
 	key, err := keyutil.MakeEllipticPrivateKeyPEM()
 	if err != nil {
 		return err
@@ -92,12 +92,15 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, args []str
 	if err := c.users.write(c.path("tokens.csv")); err != nil {
 		return err
 	}
-	if c.address, err = FreeAddress(); err != nil {
-		return err
-	}
-	_, port, err := net.SplitHostPort(c.address)
-	if err != nil {
-		return err
+	port := strconv.Itoa(o.Port)
+	c.address = net.JoinHostPort(loopback, port)
+	if o.Port == 0 {
+		if c.address, err = FreeAddress(); err != nil {
+			return err
+		}
+		if _, port, err = net.SplitHostPort(c.address); err != nil {
+			return err
+		}
 	}
 	c.apiServerArgs = append([]string{
 		"--etcd-servers=" + etcdURL,
@@ -112,7 +115,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, args []str
 		"--service-account-key-file=" + c.serviceAccountKey(),
 		"--service-account-signing-key-file=" + c.serviceAccountKey(),
 		"--service-cluster-ip-range=10.0.0.0/24",
-	}, args...)
+	}, o.APIServerArgs...)
 	return c.runAPIServer(ctx)
 }
 

@@ -157,6 +157,19 @@ func (c *cluster) pods(ctx context.Context, component string) []corev1.Pod {
 	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
 }
 
+// podOf is a pod of an app of the shop.
+func (c *cluster) podOf(t *testing.T, app string) corev1.Pod {
+	t.Helper()
+	list := &corev1.PodList{}
+	if err := c.List(t.Context(), list, client.InNamespace(shop), client.MatchingLabels{"app": app}); err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Items) == 0 {
+		t.Fatalf("%s has no pod", app)
+	}
+	return list.Items[0]
+}
+
 // available waits until all Deployments of a namespace have the pods that they should, and
 // no others.
 func (c *cluster) available(t *testing.T, namespace string) {

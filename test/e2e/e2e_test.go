@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func TestEndToEnd(t *testing.T) {
 		{"a pod that mounts its Secret calls one that verifies", c.testExamples},
 		{"pods with files, with variables, with a ServiceAccount alone call all the time", c.testCallers},
 		{"metrics of each pod, where a ServiceMonitor looks", c.testMetrics},
+		{"network policies let through what they say", c.testNetworkPolicies},
 		{"a rotation, and the kubelet updates the files", c.testRotation},
 		{"a rotation restarts a Deployment that has the secret in variables", c.testRestart},
 		{"Inactive cuts off", c.testInactive},
@@ -150,6 +152,52 @@ func (c *cluster) testMetrics(t *testing.T) {
 		}
 		_ = response.Body.Close()
 	}
+}
+
+// What dialing ends with, as curl says it.
+const (
+	connected = 0
+	refused   = 7 // by the pod: nobody listens there
+	dropped   = 28
+)
+
+// testNetworkPolicies dials from pods into pods. The operator's policies were in force from
+// the beginning, and stay.
+func (c *cluster) testNetworkPolicies(t *testing.T) {
+	server, controller := c.pods(t.Context(), "server")[0], c.pods(t.Context(), "controller")[0]
+	orders, caller := c.podOf(t, "orders"), c.podOf(t, billing)
+	api := "10.0.0.1:443"
+	var dialing sync.WaitGroup
+	for _, dial := range []struct {
+		from corev1.Pod
+		to   string
+		want int
+	}{
+		{caller, server.Status.PodIP + ":8443", connected},
+		{caller, server.Status.PodIP + ":8081", connected},
+		{caller, server.Status.PodIP + ":8082", dropped},
+		{caller, controller.Status.PodIP + ":8081", connected},
+		{caller, controller.Status.PodIP + ":8443", dropped},
+		{caller, orders.Status.PodIP + ":8082", refused},
+		{server, api, connected},
+		{server, orders.Status.PodIP + ":8081", dropped},
+		{server, controller.Status.PodIP + ":8081", dropped},
+		{controller, api, connected},
+		{controller, orders.Status.PodIP + ":8081", dropped},
+	} {
+		dialing.Go(func() {
+			curl, err := c.Within(t.Context(), dial.from.UID, "curl", "--silent", "--output", "/dev/null", "--connect-timeout", "5", "http://"+dial.to)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = curl.Run() // what it ends with is looked at
+			if got := curl.ProcessState.ExitCode(); got != dial.want {
+				t.Errorf("from %s to %s: %d, not %d", dial.from.Name, dial.to, got, dial.want)
+			}
+		})
+	}
+	dialing.Wait()
 }
 
 func (c *cluster) testRotation(t *testing.T) {

@@ -42,6 +42,7 @@ const (
 	bridge         = "cni0"
 	podRange       = "10.88.0.0/16"
 	serviceAddress = "10.0.0.1" // of the API server
+	serverPort     = 6443       // the API server's; its own in a network of its own
 	domain         = "cluster.local"
 )
 
@@ -65,6 +66,7 @@ type Node struct {
 	server    string // URL of the API server
 	processes []*process.Process
 	names     *resolver
+	policies  *policies
 	progress  io.Writer
 	began     time.Time
 }
@@ -89,6 +91,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 		{"the containers' runtime", n.startContainerd},
 		{"the images", func(ctx context.Context) error { return n.Import(ctx, o.Images...) }},
 		{"names of Services", n.startNames},
+		{"network policies", n.startPolicies},
 		{"the programs of the node", n.startPrograms},
 		{"the node", n.waitReady},
 	} {
@@ -115,6 +118,9 @@ func (n *Node) Stop() {
 	for _, p := range slices.Backward(n.processes) {
 		p.Stop(stopGrace)
 	}
+	if n.policies != nil {
+		n.policies.stop()
+	}
 	if n.names != nil {
 		n.names.stop()
 	}
@@ -139,23 +145,12 @@ func (n *Node) Import(ctx context.Context, files ...string) error {
 
 // Kill kills the processes of a pod that run such a program.
 func (n *Node) Kill(pod types.UID, program string) error {
-	all, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return err
-	}
 	killed := false
-	for _, process := range all {
-		// A process that is gone has no files.
-		executable, _ := os.Readlink(filepath.Join(process, "exe"))
-		groups, _ := os.ReadFile(filepath.Join(process, "cgroup"))
-		if filepath.Base(executable) != program || !strings.Contains(string(groups), "/pod"+string(pod)+"/") {
+	for pid, executable := range processesOf(pod) {
+		if filepath.Base(executable) != program {
 			continue
 		}
-		pid, err := strconv.Atoi(filepath.Base(process))
-		if err == nil {
-			err = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		if err != nil {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			return err
 		}
 		killed = true
@@ -164,6 +159,30 @@ func (n *Node) Kill(pod types.UID, program string) error {
 		return fmt.Errorf("no process of pod %s runs %s", pod, program)
 	}
 	return nil
+}
+
+// Within is a program of this machine that has the network of a pod.
+func (n *Node) Within(ctx context.Context, pod types.UID, program string, args ...string) (*exec.Cmd, error) {
+	for pid := range processesOf(pod) {
+		return exec.CommandContext(ctx, "nsenter", append([]string{"--net", "--target", strconv.Itoa(pid), program}, args...)...), nil
+	}
+	return nil, fmt.Errorf("pod %s has no process", pod)
+}
+
+// processesOf are a pod's processes and what they run.
+func processesOf(pod types.UID) map[int]string {
+	found := map[int]string{}
+	all, _ := filepath.Glob("/proc/[0-9]*") // the pattern is a good one
+	for _, process := range all {
+		// A process that is gone has no files.
+		executable, _ := os.Readlink(filepath.Join(process, "exe"))
+		groups, _ := os.ReadFile(filepath.Join(process, "cgroup"))
+		pid, err := strconv.Atoi(filepath.Base(process))
+		if err == nil && strings.Contains(string(groups), "/pod"+string(pod)+"/") {
+			found[pid] = executable
+		}
+	}
+	return found
 }
 
 // waitReady waits until pods can run, and those of the namespace default have an account.
@@ -193,6 +212,15 @@ func (n *Node) startNames(ctx context.Context) error {
 		return err
 	}
 	n.names, err = startResolver(ctx, clients)
+	return err
+}
+
+func (n *Node) startPolicies(ctx context.Context) error {
+	clients, err := kubernetes.NewForConfig(n.Cluster.Config())
+	if err != nil {
+		return err
+	}
+	n.policies, err = startPolicies(ctx, clients, func(err error) { n.say("network policies: %v", err) })
 	return err
 }
 

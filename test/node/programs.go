@@ -6,10 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
@@ -28,15 +29,11 @@ func (n *Node) startControlPlane(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.Cluster, err = controlplane.Start(ctx, controlplane.Options{Dir: dir, APIServerArgs: args})
+	n.Cluster, err = controlplane.Start(ctx, controlplane.Options{Dir: dir, Port: serverPort, APIServerArgs: args})
 	if err != nil {
 		return err
 	}
-	address, err := url.Parse(n.Cluster.Config().Host)
-	if err != nil {
-		return err
-	}
-	n.server = "https://" + Address + ":" + address.Port()
+	n.server = "https://" + net.JoinHostPort(Address, strconv.Itoa(serverPort))
 	n.WithWatch, err = n.Cluster.Client()
 	return err
 }
