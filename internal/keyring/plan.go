@@ -167,8 +167,10 @@ func (p *planning) rotateOnDemand() {
 		return
 	}
 	p.Ring.Triggers, p.Changed, p.Asked = adopted, true, true
-	next := &p.Ring.Keys[p.Ring.active(p.Now)+1]
+	active := p.Ring.active(p.Now)
+	next := &p.Ring.Keys[active+1]
 	at := later(p.Now.Add(p.Lead), next.PublishedAt.Add(Publication))
+	at = later(at, p.Ring.Keys[active].ActiveFrom) // which a clock that was set back has yet to reach
 	if at.Before(next.ActiveFrom) {
 		next.ActiveFrom = at
 	}

@@ -42,6 +42,8 @@ func describe(r Ring, now time.Time) string {
 func TestPlan(t *testing.T) {
 	first := plan(t, Ring{}, input(start)).Ring
 	rotated := plan(t, first, input(start.Add(24*time.Hour))).Ring
+	known := Ring{slices.Clone(first.Keys), first.Triggers}
+	known.Keys[1].PublishedAt = start.Add(-2 * Publication)
 	active := func(r Ring, now time.Time) string { k, _ := r.Active(now); return k.ID }
 	for _, test := range []struct {
 		name   string
@@ -77,6 +79,7 @@ func TestPlan(t *testing.T) {
 		{"all but a retired one revoked", rotated, 25 * time.Hour, func(in *Input) { in.Revoked = []string{rotated.Keys[1].ID, rotated.Keys[2].ID} }, "Retired Active Next+24h0m0s", 2},
 		{"nobody's key revoked", first, time.Hour, func(in *Input) { in.Revoked = []string{"x"} }, "Active Next+23h0m0s", 0},
 		{"another algorithm", first, time.Hour, func(in *Input) { in.Algorithm = ES256 }, "Retired Active Next+24h0m0s", 2},
+		{"a trigger while the clock is behind the first key", known, -2 * time.Minute, func(in *Input) { in.Triggers[0] = "a" }, "Active Next+2m0s", 0},
 		{"a clock that was set back", rotated, 23 * time.Hour, nil, "Active Next+1h0m0s Next+25h0m0s", 0},
 	} {
 		in := input(start.Add(test.after))
