@@ -244,7 +244,11 @@ func decideIdentity(in Input, state SealState) (Decision, error) {
 // recoverFromSecret rebuilds a lost record. Earlier versions are lost with it.
 func recoverFromSecret(in Input) (Decision, error) {
 	forged := recordSays(in.Record)
-	in.Record = Record{ClientID: in.Secret.ClientID, LastNumber: in.Secret.Version.Number, Triggers: in.Triggers}
+	last := in.Secret.Version.Number
+	if next := in.Secret.Next; next.Value != "" {
+		last = max(last, next.Version.Number)
+	}
+	in.Record = Record{ClientID: in.Secret.ClientID, LastNumber: last, Triggers: in.Triggers}
 	p := newPlan(in)
 	p.d.Forged, p.changed, p.d.ClaimsID = forged, true, in.Secret.Adopted
 	if p.isRevoked(in.Secret.Version) {

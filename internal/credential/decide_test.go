@@ -350,6 +350,46 @@ func TestStaged(t *testing.T) {
 	}
 }
 
+// A staged version whose secret is lost may have been promoted before a crash: pods may
+// hold it.
+func TestNextOfALostSecret(t *testing.T) {
+	in := issued(t, newTestPepper(t, 1))
+	in.Rotation.Staged, in.Triggers.Spec = true, "2026"
+	in = after(in, mustDecide(t, in))
+	in.NextSeen = in.Rotation.Propagation
+	in = after(in, mustDecide(t, in))
+	for name, test := range map[string]struct {
+		change   func(*Input)
+		versions string
+	}{
+		"from the record":  {func(*Input) {}, "4N 3C 2P 1P"},
+		"the status lost":  {func(in *Input) { in.Record = Record{} }, "4N 3C 2P 1P"},
+		"no longer staged": {func(in *Input) { in.Rotation.Staged = false }, "3C 2P 1P"},
+	} {
+		in := in
+		test.change(&in)
+		if in.Record.Seal == "" {
+			in = after(in, mustDecide(t, in))
+		}
+		in.Rotation.Promote = in.Secret.Next.Version.String()
+		recorded := in.Record
+		in = after(in, mustDecide(t, in)) // pods see 2
+		in.Record, in.Pending, in.Secret, in.Rotation.Promote = recorded, Material{}, ObservedSecret{State: SecretAltered}, ""
+		in = after(in, mustDecide(t, in)) // and 3
+		in.NextSeen = forgotten * in.Rotation.Propagation
+		if d := mustDecide(t, in); roles(d.Record) != test.versions {
+			t.Errorf("%s: %q, want %q", name, roles(d.Record), test.versions)
+		}
+		for in.Rotation.Staged && len(in.Record.Credentials) < MaxVersions {
+			in.Secret = ObservedSecret{State: SecretAbsent}
+			in = after(in, mustDecide(t, in))
+		}
+		if d := mustDecide(t, in); in.Rotation.Staged && (d.Phase != PhaseFull || d.Changed || d.NextAt.IsZero()) {
+			t.Errorf("%s, and no room for another: %q %q", name, d.Phase, roles(d.Record))
+		}
+	}
+}
+
 // What is revoked ends, though the Secret takes no other.
 func TestUndeliverable(t *testing.T) {
 	in := rotated(t, issued(t, newTestPepper(t, 1)))

@@ -124,17 +124,24 @@ func (p *plan) rotate(delivered Material, altered bool) (Decision, error) {
 		}
 	case !known && p.in.NextSeen < forgotten*rotation.Propagation:
 		p.rotating(forgotten * rotation.Propagation)
+	case !known && p.maybeSeen(next) && len(p.credentials) >= MaxVersions:
+		p.d.Phase = PhaseFull
 	case !known:
-		p.abandon(next.Version, p.in.Secret.Next.Version == next.Version)
+		p.abandon(next.Version, p.maybeSeen(next))
 		return p.start(CauseNone)
 	case !visible && p.in.NextSeen < rotation.Propagation:
 		p.rotating(rotation.Propagation)
-	case !rotation.Staged || rotation.Promote == next.Version.String():
+	case p.promotes(next):
 		return p.promote(m, CauseRotated), nil
 	default:
 		p.stage(m, visible)
 	}
 	return p.settle(), nil
+}
+
+// promotes tells whether a Next is to be current as soon as it can be.
+func (p *plan) promotes(next Credential) bool {
+	return !p.in.Rotation.Staged || p.in.Rotation.Promote == next.Version.String()
 }
 
 // known returns the secret of a version, if it is in memory or in the Secret.
@@ -148,6 +155,14 @@ func (p *plan) known(next Credential) (Material, bool) {
 		}
 	}
 	return Material{}, false
+}
+
+// maybeSeen tells whether pods may hold the secret of a Next that isn't known any more: it
+// is delivered, with a seal that doesn't hold; or it may have been in a Secret that was
+// lost, as a later version replaced what was current before.
+func (p *plan) maybeSeen(next Credential) bool {
+	current, _ := p.with(RoleCurrent)
+	return p.in.Secret.Next.Version == next.Version || current.Version.Number > next.Version.Number
 }
 
 func (p *plan) rotating(until time.Duration) {
@@ -213,7 +228,7 @@ func (p *plan) replace() (Decision, error) {
 	case p.in.Secret.State == SecretAbsent:
 		cause = CauseSecretLost
 	}
-	if next, ok := p.with(RoleNext); ok && (!p.in.Rotation.Staged || p.in.Rotation.Promote == next.Version.String()) {
+	if next, ok := p.with(RoleNext); ok && p.promotes(next) {
 		if m, known := p.known(next); known {
 			return p.promote(m, cause), nil
 		}
@@ -232,7 +247,7 @@ func (p *plan) replace() (Decision, error) {
 // resume records a secret that replaced a lost one before a crash. What was to be next then
 // may have been in the Secret that was lost, and running pods may hold it.
 func (p *plan) resume(delivered Material) Decision {
-	if next, ok := p.with(RoleNext); ok && next.Version != p.in.Secret.Next.Version {
+	if next, ok := p.with(RoleNext); ok && p.promotes(next) && next.Version != p.in.Secret.Next.Version {
 		p.abandon(next.Version, true)
 	}
 	return p.promote(delivered, CauseResumed)
