@@ -73,7 +73,9 @@ var flows = []flow{
 	{name: "cancellation", writes: 2, roles: "C", spec: staged, prepare: stage, begin: act(v1alpha1.StagedCancel)},
 	{name: "staged, status lost", writes: 1, roles: "NC", reason: v1alpha1.ReasonStaged, spec: staged, prepare: stage, begin: loseStatus, check: nextDelivered},
 	{name: "staged, Secret lost", writes: 4, roles: "NCPP", reason: v1alpha1.ReasonStaged, delivers: 1, lost: true, spec: staged, prepare: stage,
-		begin: func(t *testing.T, x *fixture, c *v1alpha1.M2MClient) { must(t, x.Delete(t.Context(), x.secretOf(t, c))) }, check: nextDelivered},
+		begin: func(t *testing.T, x *fixture, c *v1alpha1.M2MClient) {
+			must(t, x.Delete(t.Context(), x.secretOf(t, c)))
+		}, check: nextDelivered},
 	{name: "earlier version revoked", writes: 1, roles: "C", prepare: rotatedOnce, begin: revoke(credential.RolePrevious)},
 	{name: "current version revoked", writes: 2, roles: "C", delivers: 1, revokes: true, ends: true, begin: revoke(credential.RoleCurrent)},
 	{name: "inactive", writes: 1, roles: "C", reason: v1alpha1.ReasonInactive, begin: func(t *testing.T, x *fixture, c *v1alpha1.M2MClient) {
