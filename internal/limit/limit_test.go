@@ -128,8 +128,8 @@ func TestFailuresAreCountedApart(t *testing.T) {
 		}
 		return limited
 	}
-	for _, c := range cases {
-		if got := fail(c.n, strings.Fields(c.keys)...); got != c.want {
+	for i, c := range cases {
+		if got := fail(c.n, lists[i]...); got != c.want {
 			t.Errorf("%d times %s: %d were limited, not %d", c.n, c.keys, got, c.want)
 		}
 	}

@@ -92,15 +92,15 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, o Options)
 	if err := c.users.write(c.path("tokens.csv")); err != nil {
 		return err
 	}
-	port := strconv.Itoa(o.Port)
-	c.address = net.JoinHostPort(loopback, port)
+	c.address = net.JoinHostPort(loopback, strconv.Itoa(o.Port))
 	if o.Port == 0 {
 		if c.address, err = FreeAddress(); err != nil {
 			return err
 		}
-		if _, port, err = net.SplitHostPort(c.address); err != nil {
-			return err
-		}
+	}
+	_, port, err := net.SplitHostPort(c.address)
+	if err != nil {
+		return err
 	}
 	c.apiServerArgs = append([]string{
 		"--etcd-servers=" + etcdURL,

@@ -150,8 +150,13 @@ func (c *cluster) undisturbed(t *testing.T, do func(), callers ...string) calls 
 
 // pods are those of a component of the operator that are to stay.
 func (c *cluster) pods(ctx context.Context, component string) []corev1.Pod {
+	return c.staying(ctx, system, client.MatchingLabels{"app.kubernetes.io/component": component})
+}
+
+// staying are the pods of a namespace with such labels, but for those that go.
+func (c *cluster) staying(ctx context.Context, namespace string, labels client.MatchingLabels) []corev1.Pod {
 	list := &corev1.PodList{}
-	if err := c.List(ctx, list, client.InNamespace(system), client.MatchingLabels{"app.kubernetes.io/component": component}); err != nil {
+	if err := c.List(ctx, list, client.InNamespace(namespace), labels); err != nil {
 		return nil
 	}
 	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
@@ -160,14 +165,11 @@ func (c *cluster) pods(ctx context.Context, component string) []corev1.Pod {
 // podOf is a pod of an app of the shop.
 func (c *cluster) podOf(t *testing.T, app string) corev1.Pod {
 	t.Helper()
-	list := &corev1.PodList{}
-	if err := c.List(t.Context(), list, client.InNamespace(shop), client.MatchingLabels{"app": app}); err != nil {
-		t.Fatal(err)
-	}
-	if len(list.Items) == 0 {
+	pods := c.staying(t.Context(), shop, client.MatchingLabels{"app": app})
+	if len(pods) == 0 {
 		t.Fatalf("%s has no pod", app)
 	}
-	return list.Items[0]
+	return pods[0]
 }
 
 // available waits until all Deployments of a namespace have the pods that they should, and

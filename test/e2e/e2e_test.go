@@ -25,6 +25,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/test/e2e/outcome"
 	"github.com/m2m-operator/m2m-operator/test/markdown"
+	"github.com/m2m-operator/m2m-operator/test/node"
 )
 
 // One installation goes through all of it: what comes later finds what was before.
@@ -166,7 +167,7 @@ const (
 func (c *cluster) testNetworkPolicies(t *testing.T) {
 	server, controller := c.pods(t.Context(), "server")[0], c.pods(t.Context(), "controller")[0]
 	orders, caller := c.podOf(t, "orders"), c.podOf(t, billing)
-	api := "10.0.0.1:443"
+	api := node.ServiceAddress + ":443"
 	var dialing sync.WaitGroup
 	for _, dial := range []struct {
 		from corev1.Pod

@@ -4,7 +4,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"net"
 	"strings"
 
@@ -31,12 +30,9 @@ func startResolver(ctx context.Context, clients kubernetes.Interface) (*resolver
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	factory := informers.NewSharedInformerFactoryWithOptions(clients, 0, informers.WithNamespace(metav1.NamespaceAll))
 	r := &resolver{services: factory.Core().V1().Services().Lister(), conn: conn, cancel: cancel}
-	factory.Start(watching.Done())
-	for _, synced := range factory.WaitForCacheSync(ctx.Done()) {
-		if !synced {
-			r.stop()
-			return nil, errors.New("the Services weren't listed in time")
-		}
+	if err := follow(ctx, watching, factory); err != nil {
+		r.stop()
+		return nil, err
 	}
 	go r.serve()
 	return r, nil

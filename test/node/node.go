@@ -22,6 +22,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -39,11 +40,13 @@ const (
 	// namespaces, and does nothing.
 	PauseImage = "m2m-node-pause:latest"
 
-	bridge         = "cni0"
-	podRange       = "10.88.0.0/16"
-	serviceAddress = "10.0.0.1" // of the API server
-	serverPort     = 6443       // the API server's; its own in a network of its own
-	domain         = "cluster.local"
+	// ServiceAddress is the one of the API server's Service.
+	ServiceAddress = "10.0.0.1"
+
+	bridge     = "cni0"
+	podRange   = "10.88.0.0/16"
+	serverPort = 6443 // the API server's; its own in a network of its own
+	domain     = "cluster.local"
 )
 
 // Options say what to start.
@@ -64,6 +67,7 @@ type Node struct {
 	assets    string
 	authority *authority
 	server    string // URL of the API server
+	clients   kubernetes.Interface
 	processes []*process.Process
 	names     *resolver
 	policies  *policies
@@ -90,8 +94,14 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 		{"the control plane", n.startControlPlane},
 		{"the containers' runtime", n.startContainerd},
 		{"the images", func(ctx context.Context) error { return n.Import(ctx, o.Images...) }},
-		{"names of Services", n.startNames},
-		{"network policies", n.startPolicies},
+		{"names of Services", func(ctx context.Context) (err error) {
+			n.names, err = startResolver(ctx, n.clients)
+			return err
+		}},
+		{"network policies", func(ctx context.Context) (err error) {
+			n.policies, err = startPolicies(ctx, n.clients, func(err error) { n.say("network policies: %v", err) })
+			return err
+		}},
 		{"the programs of the node", n.startPrograms},
 		{"the node", n.waitReady},
 	} {
@@ -206,22 +216,15 @@ func (n *Node) waitReady(ctx context.Context) error {
 	})
 }
 
-func (n *Node) startNames(ctx context.Context) error {
-	clients, err := kubernetes.NewForConfig(n.Cluster.Config())
-	if err != nil {
-		return err
+// follow starts informers until the end of watching, and waits until they know what there is.
+func follow(ctx, watching context.Context, factory informers.SharedInformerFactory) error {
+	factory.Start(watching.Done())
+	for kind, synced := range factory.WaitForCacheSync(ctx.Done()) {
+		if !synced {
+			return fmt.Errorf("the API server didn't list all of %s in time", kind)
+		}
 	}
-	n.names, err = startResolver(ctx, clients)
-	return err
-}
-
-func (n *Node) startPolicies(ctx context.Context) error {
-	clients, err := kubernetes.NewForConfig(n.Cluster.Config())
-	if err != nil {
-		return err
-	}
-	n.policies, err = startPolicies(ctx, clients, func(err error) { n.say("network policies: %v", err) })
-	return err
+	return nil
 }
 
 // run starts a program from Debian's packages or the folder of Kubernetes.

@@ -54,12 +54,9 @@ func startPolicies(ctx context.Context, clients kubernetes.Interface, failed fun
 			return nil, err
 		}
 	}
-	factory.Start(watching.Done())
-	for _, synced := range factory.WaitForCacheSync(ctx.Done()) {
-		if !synced {
-			cancel()
-			return nil, errors.New("pods and NetworkPolicies weren't listed in time")
-		}
+	if err := follow(ctx, watching, factory); err != nil {
+		cancel()
+		return nil, err
 	}
 	go p.enforce(watching)
 	return p, nil
@@ -86,8 +83,9 @@ func (p *policies) enforce(ctx context.Context) {
 		all, listErr := p.all.List(labels.Everything())
 		if err = errors.Join(err, listErr); err == nil {
 			if rules := ruleset(all, pods); rules != enforced {
-				err = iptables(ctx, rules, "iptables-restore", "--noflush", "--wait")
-				enforced = rules
+				if err = iptables(ctx, rules, "iptables-restore", "--noflush", "--wait"); err == nil {
+					enforced = rules
+				}
 			}
 		}
 		if err != nil && ctx.Err() == nil {

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
 )
 
@@ -34,6 +36,9 @@ func (n *Node) startControlPlane(ctx context.Context) (err error) {
 		return err
 	}
 	n.server = "https://" + net.JoinHostPort(Address, strconv.Itoa(serverPort))
+	if n.clients, err = kubernetes.NewForConfig(n.Cluster.Config()); err != nil {
+		return err
+	}
 	n.WithWatch, err = n.Cluster.Client()
 	return err
 }
@@ -46,7 +51,7 @@ func (n *Node) apiServerArgs(dir string) ([]string, error) {
 	// Where there is a certificate, the API server makes none. Who trusts the file trusts
 	// the authority.
 	names := []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + domain}
-	certificate, key, err := n.authority.server(names, "127.0.0.1", Address, serviceAddress)
+	certificate, key, err := n.authority.server(names, "127.0.0.1", Address, ServiceAddress)
 	if err != nil {
 		return nil, err
 	}
