@@ -71,8 +71,13 @@ func TestStopByForce(t *testing.T) {
 	}
 }
 
-// running is false for a zombie: nobody may be there to wait for an orphan.
+// running is false for a zombie: nobody may be there to wait for an orphan. A
+// command line doesn't tell: a program has none in the moment when it is loaded.
 func running(pid int) bool {
-	command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && len(command) > 0
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, fields, _ := strings.Cut(string(stat), ") ") // what comes before is the program's name
+	return !strings.HasPrefix(fields, "Z") && !strings.HasPrefix(fields, "X")
 }
