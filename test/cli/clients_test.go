@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // git is the field manager of what a pipeline applies.
@@ -59,7 +60,7 @@ func works(t *testing.T, s *corev1.Secret) bool {
 // waitWorks waits until the token endpoint takes a credential, or doesn't.
 func waitWorks(t *testing.T, s *corev1.Secret, want bool) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if works(t, s) != want {
 			return fmt.Sprintf("a credential of %s/%s works: %v; want %v", s.Namespace, s.Name, !want, want)
 		}
@@ -252,7 +253,7 @@ func TestRevoke(t *testing.T) {
 	}
 
 	mustRun(t, "revoke", "--all", "-n", namespace, "--tokens", "--wait")
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if m2mClient(t, namespace, "billing").Status.TokensNotBefore == nil {
 			return "no tokens are cut off"
 		}

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -149,7 +150,7 @@ func readyClient(t *testing.T, namespace, name string, change func(*v1alpha1.M2M
 func waitReady(t *testing.T, namespace, name string) *v1alpha1.M2MClient {
 	t.Helper()
 	var c *v1alpha1.M2MClient
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		c = m2mClient(t, namespace, name)
 		if c.Status.ObservedGeneration == c.Generation && meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionReady) {
 			return ""
@@ -158,20 +159,4 @@ func waitReady(t *testing.T, namespace, name string) *v1alpha1.M2MClient {
 		return fmt.Sprintf("%s/%s isn't ready: %s", namespace, name, conditions)
 	})
 	return c
-}
-
-// eventually waits until problem finds none.
-func eventually(t *testing.T, problem func() string) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		last := problem()
-		if last == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(last)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

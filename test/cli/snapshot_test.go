@@ -1,16 +1,17 @@
 package cli
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -110,16 +111,15 @@ func (s *snapshotted) read(name string) *credential {
 func (s *snapshotted) wantStatus(c *credential, status int, when string) {
 	s.t.Helper()
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {c.id}, "client_secret": {c.secret}}
-	var got string
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	eventually.Right(s.t, func() string {
 		response, err := http.PostForm(c.tokenURL, form)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		response.Body.Close()
-		if got = response.Status; response.StatusCode == status {
-			return
+		if response.StatusCode != status {
+			return fmt.Sprintf("%s is answered %s, not %d: %s", c.name, response.Status, status, when)
 		}
-	}
-	s.t.Errorf("%s is answered %s, not %d: %s", c.name, got, status, when)
+		return ""
+	})
 }

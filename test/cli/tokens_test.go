@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -67,7 +68,7 @@ func TestToken(t *testing.T) {
 	gone := refused(t, "token", "billing", "-n", namespace, "--url", "http://127.0.0.1:1")
 	contains(t, gone, "can't reach http://127.0.0.1:1", "kubectl port-forward -n m2m-system svc/m2m-operator 8443:443")
 	mustRun(t, "deactivate", "billing", "-n", namespace, "--wait", "--force-conflicts")
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		_, stderr, err := run(t, "token", "billing", "-n", namespace)
 		if err == nil || !strings.Contains(stderr, "kubectl m2m activate -n "+namespace+" billing") {
 			return "an inactive client: " + stderr
@@ -92,7 +93,7 @@ func TestTokenOfServiceAccount(t *testing.T) {
 	if err := cluster.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "orders"}}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string { // the server has to hear of the ServiceAccount
+	eventually.Right(t, func() string { // the server has to hear of the ServiceAccount
 		stdout, stderr, err := run(t, "token", "orders", "-n", namespace, "--decode")
 		if err != nil || !strings.Contains(stdout, c.Status.ClientID) {
 			return stdout + stderr
@@ -130,7 +131,7 @@ func TestProjectSecret(t *testing.T) {
 	}
 	waitStatus := func(want int) {
 		t.Helper()
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			if got := status(); got != want {
 				return http.StatusText(got) + ", want " + http.StatusText(want)
 			}
@@ -246,7 +247,7 @@ func TestUnused(t *testing.T) {
 	contains(t, refused(t, "unused", "-A", "-o", "name"), "namespaces")
 
 	mustRun(t, "token", "fresh", "-n", namespace)
-	eventually(t, func() string { // the server reports the use
+	eventually.Right(t, func() string { // the server reports the use
 		stdout, stderr, err := run(t, "unused", "-n", namespace)
 		if err != nil || strings.Contains(stdout, "fresh") {
 			return "a client that is used is listed: " + stdout + stderr

@@ -1,16 +1,16 @@
 package controlplane
 
 import (
-	"context"
+	"fmt"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 func TestCluster(t *testing.T) {
@@ -95,12 +95,10 @@ func createConfigMap(t *testing.T, clients *kubernetes.Clientset, meta metav1.Ob
 
 func eventuallyGone(t *testing.T, what string, get func() error) {
 	t.Helper()
-	var err error
-	_ = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
-		err = get()
-		return apierrors.IsNotFound(err), nil
+	eventually.Right(t, func() string {
+		if err := get(); !apierrors.IsNotFound(err) {
+			return fmt.Sprintf("%s is still there (%v)", what, err)
+		}
+		return ""
 	})
-	if !apierrors.IsNotFound(err) {
-		t.Errorf("%s is still there (%v)", what, err)
-	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/node"
 )
 
@@ -28,9 +29,6 @@ const (
 	system = "m2m-system"
 	shop   = "shop"
 )
-
-// patience is how long anything may take: machines may be busy.
-const patience = 3 * time.Minute
 
 // cluster is a node where pods call each other all the time.
 type cluster struct {
@@ -101,31 +99,13 @@ func (c *cluster) shell(t *testing.T, dir, script string) {
 	}
 }
 
-// eventually waits until what is asked for is so: until the answer is empty.
-func eventually(t *testing.T, ask func(context.Context) string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for {
-		missing := ask(ctx)
-		if missing == "" {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(missing)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
 // during lets pods call while something is done, and until each of the callers has called
 // well once more, and returns all calls that ended since the last time.
 func (c *cluster) during(t *testing.T, do func(), callers ...string) calls {
 	t.Helper()
 	do()
 	done := time.Now()
-	eventually(t, func(context.Context) string {
+	eventually.Right(t, func() string {
 		for _, caller := range callers {
 			if !c.calls.anyGood(done, caller) {
 				return caller + " hasn't called well since"
@@ -176,9 +156,9 @@ func (c *cluster) podOf(t *testing.T, app string) corev1.Pod {
 // no others.
 func (c *cluster) available(t *testing.T, namespace string) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) string {
+	eventually.Right(t, func() string {
 		list := &appsv1.DeploymentList{}
-		if err := c.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		if err := c.List(t.Context(), list, client.InNamespace(namespace)); err != nil {
 			return err.Error()
 		}
 		for _, d := range list.Items {
@@ -248,8 +228,8 @@ func (c *cluster) remove(t *testing.T, pods ...corev1.Pod) {
 // hurt are gone or started again.
 func (c *cluster) recovered(t *testing.T, component string, hurt ...corev1.Pod) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) string {
-		pods := c.pods(ctx, component)
+	eventually.Right(t, func() string {
+		pods := c.pods(t.Context(), component)
 		if len(pods) != 2 {
 			return fmt.Sprintf("%d pods of the %s", len(pods), component)
 		}
@@ -299,9 +279,9 @@ func (c *cluster) rotate(t *testing.T, name string) (before string) {
 func (c *cluster) usesNext(t *testing.T, name, before string) {
 	t.Helper()
 	var next string
-	eventually(t, func(ctx context.Context) string {
+	eventually.Right(t, func() string {
 		found := &v1alpha1.M2MClient{}
-		if err := c.Get(ctx, client.ObjectKey{Namespace: shop, Name: name}, found); err != nil {
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: shop, Name: name}, found); err != nil {
 			return err.Error()
 		}
 		if next = found.Status.ClientSecretLastFour; next == before {
@@ -309,7 +289,7 @@ func (c *cluster) usesNext(t *testing.T, name, before string) {
 		}
 		return ""
 	})
-	eventually(t, func(context.Context) string {
+	eventually.Right(t, func() string {
 		if !c.calls.anyWith(next, name) {
 			return name + " doesn't use its new secret"
 		}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/test/e2e/outcome"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/markdown"
 	"github.com/m2m-operator/m2m-operator/test/node"
 )
@@ -128,8 +129,8 @@ func (c *cluster) testMetrics(t *testing.T) {
 	c.kubectl(t, "apply", "--server-side", "-f", "config/prometheus/service.yaml")
 	list := &discoveryv1.EndpointSliceList{}
 	found := map[string]bool{}
-	eventually(t, func(ctx context.Context) string {
-		if err := c.List(ctx, list, client.InNamespace(system), client.MatchingLabels{discoveryv1.LabelServiceName: "m2m-operator-metrics"}); err != nil {
+	eventually.Right(t, func() string {
+		if err := c.List(t.Context(), list, client.InNamespace(system), client.MatchingLabels{discoveryv1.LabelServiceName: "m2m-operator-metrics"}); err != nil {
 			return err.Error()
 		}
 		for _, slice := range list.Items {
@@ -243,7 +244,7 @@ func (c *cluster) testInactive(t *testing.T) {
 	taken := c.during(t, func() {
 		set(v1alpha1.ClientInactive)
 		switched := time.Now()
-		eventually(t, func(context.Context) string {
+		eventually.Right(t, func() string {
 			lately := time.Now().Add(-2 * time.Second)
 			if lately.Before(switched) || c.calls.anyGood(lately, shipping) || !c.calls.anyRefused(lately, shipping) {
 				return "the client isn't cut off at both servers"
@@ -298,7 +299,7 @@ func (c *cluster) testLeaderCrashes(t *testing.T) {
 // waitNext waits until billing has a secret that is valid and will be its next one.
 func waitNext(t *testing.T, watcher watch.Interface) {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(eventually.Patience)
 	for {
 		select {
 		case event := <-watcher.ResultChan():
@@ -374,9 +375,9 @@ func (c *cluster) operations(t *testing.T, purpose string) string {
 
 func (c *cluster) gone(t *testing.T, namespace string, is func(corev1.Pod) bool) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) string {
+	eventually.Right(t, func() string {
 		list := &corev1.PodList{}
-		if err := c.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		if err := c.List(t.Context(), list, client.InNamespace(namespace)); err != nil {
 			return err.Error()
 		}
 		for _, pod := range list.Items {

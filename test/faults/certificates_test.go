@@ -14,6 +14,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/certificate"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // The first certificates, and a succession with clients that have to follow, whatever
@@ -34,7 +35,7 @@ func (x *fixture) tryCertificates(t *testing.T, kind faultKind, n int) {
 	c := newClient("first")
 	must(t, x.Create(t.Context(), c))
 	stop := x.run(t, life{fault: none(), certificates: true})
-	eventually(t, func() error { return x.ready(t, c) })
+	eventually.Succeeds(t, func() error { return x.ready(t, c) })
 	stop()
 	if got := x.secretOf(t, c).Data["ca.crt"]; string(got) != x.published(t) {
 		t.Errorf("the client trusts %q", got)
@@ -55,7 +56,7 @@ func (x *fixture) tryCertificates(t *testing.T, kind faultKind, n int) {
 	tomorrow := func() time.Time { return time.Now().Add(25 * time.Hour) }
 	stop = x.run(t, life{fault: none(), certificates: true, now: tomorrow})
 	defer stop()
-	eventually(t, func() error {
+	eventually.Succeeds(t, func() error {
 		if err := x.trusted(t, 2, tomorrow()); err != nil {
 			return err
 		}
@@ -85,7 +86,7 @@ func (x *fixture) whileFaulty(t *testing.T, kind faultKind, n int, settled func(
 	t.Helper()
 	f := &fault{kind: kind, left: n}
 	stop := x.run(t, life{fault: f, certificates: true})
-	eventually(t, func() error {
+	eventually.Succeeds(t, func() error {
 		if f.hasStruck() {
 			return nil
 		}
@@ -94,7 +95,7 @@ func (x *fixture) whileFaulty(t *testing.T, kind faultKind, n int, settled func(
 	stop()
 	stop = x.run(t, life{fault: none(), certificates: true})
 	defer stop()
-	eventually(t, settled)
+	eventually.Succeeds(t, settled)
 }
 
 // lookAgain makes the controller look at the certificates.

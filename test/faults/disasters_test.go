@@ -15,6 +15,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // The first start of all, and the first credential: eight writes at most, where the
@@ -47,7 +48,7 @@ func (x *fixture) tryInstallation(t *testing.T, a *attempt) {
 	f := &fault{kind: a.kind, left: a.at}
 	stop := x.run(t, life{fault: f})
 	settled := func() error { return x.first(t, a) }
-	eventually(t, func() error {
+	eventually.Succeeds(t, func() error {
 		if f.hasStruck() {
 			return nil
 		}
@@ -56,7 +57,7 @@ func (x *fixture) tryInstallation(t *testing.T, a *attempt) {
 	stop()
 	stop = x.run(t, life{fault: none()})
 	defer stop()
-	eventually(t, settled)
+	eventually.Succeeds(t, settled)
 	if a.name == "imported" && string(x.secretOf(t, a.client).Data["client_secret"]) != importedSecret {
 		t.Error("the imported secret was replaced")
 	}
@@ -99,7 +100,7 @@ func (x *fixture) issued(t *testing.T, name string) *v1alpha1.M2MClient {
 	t.Helper()
 	c := newClient(name)
 	must(t, x.Create(t.Context(), c))
-	eventually(t, func() error { return x.ready(t, c) })
+	eventually.Succeeds(t, func() error { return x.ready(t, c) })
 	return c
 }
 
@@ -111,7 +112,7 @@ func (x *fixture) rotations(t *testing.T, c *v1alpha1.M2MClient, number int, mea
 	for n := range number {
 		trigger(t, x, c)
 		meanwhile(n)
-		eventually(t, func() error {
+		eventually.Succeeds(t, func() error {
 			if err := x.ready(t, c); err != nil {
 				return err
 			}
@@ -121,7 +122,7 @@ func (x *fixture) rotations(t *testing.T, c *v1alpha1.M2MClient, number int, mea
 			return nil
 		})
 	}
-	eventually(t, func() error {
+	eventually.Succeeds(t, func() error {
 		if got := len(x.seen.of(c)); got != before+number {
 			return fmt.Errorf("%d secrets were delivered in %d rotations", got-before, number)
 		}
@@ -165,7 +166,7 @@ func TestClockJumps(t *testing.T) {
 	c := newClient("timed")
 	interval(c)
 	must(t, x.Create(t.Context(), c))
-	eventually(t, func() error { return x.ready(t, c) })
+	eventually.Succeeds(t, func() error { return x.ready(t, c) })
 	x.rotations(t, c, 4, func(n int) {
 		jump.Store(int64([]time.Duration{5 * time.Minute, 0, -5 * time.Minute, 0}[n]))
 	})
@@ -189,7 +190,7 @@ func TestAPIServerRestarts(t *testing.T) {
 		trigger(t, x, c)
 		time.Sleep(time.Duration(n) * propagation) // at another point each time
 		must(t, x.cluster.RestartAPIServer(t.Context()))
-		eventually(t, func() error { return x.hasReason(t, c, v1alpha1.ReasonIssued) })
+		eventually.Succeeds(t, func() error { return x.hasReason(t, c, v1alpha1.ReasonIssued) })
 		if got := len(journal.Read(&c.Status).Credentials); got != n+2 {
 			t.Errorf("%d versions after %d rotations", got, n+1)
 		}
@@ -235,7 +236,7 @@ func TestStaleCache(t *testing.T) {
 			time.Sleep(30 * propagation) // as much as it could do harm in
 			over.Store(true)
 			x.change(t, c, func(c *v1alpha1.M2MClient) { c.Spec.DisplayName += "x" }) // something to wake it
-			eventually(t, func() error { return x.ready(t, c) })
+			eventually.Succeeds(t, func() error { return x.ready(t, c) })
 			if got := len(x.seen.of(c)); got != delivered || roles(journal.Read(&c.Status)) != "CP" {
 				t.Errorf("%d secrets were delivered, versions %q", got-delivered, roles(journal.Read(&c.Status)))
 			}
@@ -287,7 +288,7 @@ func TestGoing(t *testing.T) {
 			c := newClient("going")
 			c.Namespace = name
 			must(t, x.Create(t.Context(), c))
-			eventually(t, func() error { return x.ready(t, c) })
+			eventually.Succeeds(t, func() error { return x.ready(t, c) })
 			secret := x.secretOf(t, c)
 			trigger(t, x, c)
 			must(t, leave(c))

@@ -30,6 +30,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 const operatorNamespace = "m2m-system"
@@ -388,7 +389,7 @@ func (x *fixture) secretOf(t *testing.T, c *v1alpha1.M2MClient) *corev1.Secret {
 // change changes a client, against whatever else does.
 func (x *fixture) change(t *testing.T, c *v1alpha1.M2MClient, how func(*v1alpha1.M2MClient)) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.Succeeds(t, func() error {
 		if err := x.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
 			return err
 		}
@@ -426,18 +427,4 @@ func rotation(c *v1alpha1.M2MClient) *v1alpha1.RotationSpec {
 		c.Spec.Rotation = &v1alpha1.RotationSpec{}
 	}
 	return c.Spec.Rotation
-}
-
-// patience is how long anything may take here: machines may be busy.
-const patience = time.Minute
-
-func eventually(t *testing.T, check func() error) {
-	t.Helper()
-	var err error
-	for start := time.Now(); time.Since(start) < patience; time.Sleep(10 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Fatal(err)
 }

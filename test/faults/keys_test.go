@@ -10,6 +10,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // A leaked signing key is replaced once, by the one that was published, whatever happens.
@@ -22,7 +23,7 @@ func TestSigningKeyRevocation(t *testing.T) {
 	x.eachFault(t, 2, func(t *testing.T) {
 		before = x.ring(t)
 		active, _ := before.Active(time.Now())
-		eventually(t, func() error {
+		eventually.Succeeds(t, func() error {
 			issuer := x.defaultIssuer(t)
 			if issuer.Spec.Signing == nil {
 				issuer.Spec.Signing = &v1alpha1.SigningSpec{}

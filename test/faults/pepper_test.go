@@ -12,6 +12,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // changePepper changes the pepper's Secret.
@@ -36,7 +37,7 @@ func (x *fixture) eachFault(t *testing.T, writes int, begin func(t *testing.T), 
 				begin(t)
 				f := &fault{kind: kind, left: n}
 				stop := x.run(t, life{fault: f})
-				eventually(t, func() error {
+				eventually.Succeeds(t, func() error {
 					if f.hasStruck() {
 						return nil
 					}
@@ -48,7 +49,7 @@ func (x *fixture) eachFault(t *testing.T, writes int, begin func(t *testing.T), 
 				}
 				stop = x.run(t, life{fault: none()})
 				defer stop()
-				eventually(t, func() error { return settled(t) })
+				eventually.Succeeds(t, func() error { return settled(t) })
 			})
 		}
 	}

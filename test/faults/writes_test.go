@@ -19,6 +19,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // flow is something that a controller brings to an end, whatever happens to it.
@@ -287,14 +288,14 @@ func (x *fixture) prepare(t *testing.T, all []*attempt) {
 	}
 	reasons := map[*attempt]string{}
 	for _, a := range all {
-		eventually(t, func() error { return x.ready(t, a.client) })
+		eventually.Succeeds(t, func() error { return x.ready(t, a.client) })
 		reasons[a] = v1alpha1.ReasonIssued
 		if a.prepare != nil {
 			reasons[a] = a.prepare(t, x, a.client)
 		}
 	}
 	for _, a := range all {
-		eventually(t, func() error { return x.hasReason(t, a.client, reasons[a]) })
+		eventually.Succeeds(t, func() error { return x.hasReason(t, a.client, reasons[a]) })
 		x.change(t, a.client, func(c *v1alpha1.M2MClient) { setPaused(c, true) })
 	}
 }
@@ -330,7 +331,7 @@ func (x *fixture) hasReason(t *testing.T, c *v1alpha1.M2MClient, reason string) 
 func (x *fixture) try(t *testing.T, a *attempt) {
 	c := a.client
 	a.before = string(x.secretOf(t, c).Data["client_secret"])
-	eventually(t, func() error {
+	eventually.Succeeds(t, func() error {
 		if !slices.Contains(x.seen.of(c), a.before) {
 			return errors.New("the watch is behind")
 		}
@@ -348,7 +349,7 @@ func (x *fixture) try(t *testing.T, a *attempt) {
 	clock := func() time.Time { return time.Now().Add(a.later) }
 	f := &fault{kind: a.kind, left: a.at, conflict: x.touch(t), check: x.watchdog(t, a.lost, revoked)}
 	stop := x.run(t, life{fault: f, now: clock})
-	eventually(t, func() error {
+	eventually.Succeeds(t, func() error {
 		if f.hasStruck() && a.kind != conflict {
 			return nil
 		}
@@ -362,11 +363,11 @@ func (x *fixture) try(t *testing.T, a *attempt) {
 	rest.check = x.watchdog(t, a.lost, revoked)
 	stop = x.run(t, life{fault: rest, now: clock})
 	defer stop()
-	eventually(t, func() error { return x.settled(t, a) })
+	eventually.Succeeds(t, func() error { return x.settled(t, a) })
 	if c.Generation != generation {
 		t.Error("the controller changed the spec")
 	}
-	eventually(t, func() error {
+	eventually.Succeeds(t, func() error {
 		if got := len(x.seen.of(c)) - seen; got != a.delivers {
 			return fmt.Errorf("%d secrets were delivered, not %d", got, a.delivers)
 		}

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // sample is one of config/samples, in another namespace.
@@ -105,7 +106,7 @@ func TestPrune(t *testing.T) {
 			kept := shared.secret(t, shared.waitReady(t, namespace, "kept"))
 			dropped := shared.secret(t, shared.waitReady(t, namespace, "dropped"))
 			shared.kubectl(t, one, apply(namespace)...)
-			eventually(t, func() string {
+			eventually.Right(t, func() string {
 				for _, gone := range []client.Object{&v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "dropped"}}, dropped.DeepCopy()} {
 					if err := shared.Get(t.Context(), client.ObjectKeyFromObject(gone), gone); !apierrors.IsNotFound(err) {
 						return fmt.Sprintf("%s of what was pruned: %v", gone.GetName(), err)
@@ -191,7 +192,7 @@ func TestTrackingStaysOffTheSecret(t *testing.T) {
 // waitVersion waits until the client's current secret is of this version.
 func (o *operator) waitVersion(t *testing.T, c *v1alpha1.M2MClient, version string) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		*c = *o.waitReady(t, c.Namespace, c.Name)
 		if len(c.Status.Credentials) == 0 || !strings.HasPrefix(c.Status.Credentials[0].Version, version) {
 			return fmt.Sprintf("%s has the versions %+v, want %s", c.Name, c.Status.Credentials, version)

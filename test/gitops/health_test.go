@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // verdict is what the tools make of an object: kstatus (Flux, kubectl's own and others),
@@ -81,7 +82,7 @@ func TestHealth(t *testing.T) {
 			name, strings.ReplaceAll(spec, "URL", shared.Servers[0].URL))
 		shared.kubectl(t, manifest, "apply", "--server-side", "-f", "-")
 	}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		for reason := range verdicts {
 			if !slices.Contains(seen(), reason) {
 				return fmt.Sprintf("no object came to say %s; seen: %v", reason, seen())

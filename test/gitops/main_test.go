@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,11 +17,9 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
-
-// patience is how long anything may take here: machines may be busy.
-const patience = time.Minute
 
 // shared is the operator that the tests share.
 var shared *operator
@@ -55,18 +52,6 @@ func start(ctx context.Context, dir string) (stop func() error, err error) {
 	return i.Stop, nil
 }
 
-// eventually waits until check returns "", and says what it said last if it never does.
-func eventually(t *testing.T, check func() string) {
-	t.Helper()
-	var last string
-	for start := time.Now(); time.Since(start) < patience; time.Sleep(20 * time.Millisecond) {
-		if last = check(); last == "" {
-			return
-		}
-	}
-	t.Fatal(last)
-}
-
 // namespace makes a namespace for a test. It isn't deleted: the cluster goes soon.
 func (o *operator) namespace(t *testing.T) string {
 	t.Helper()
@@ -96,7 +81,7 @@ func (o *operator) kubectl(t *testing.T, input string, args ...string) string {
 func (o *operator) waitReady(t *testing.T, namespace, name string) *v1alpha1.M2MClient {
 	t.Helper()
 	c := &v1alpha1.M2MClient{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if err := o.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
 			return err.Error()
 		}

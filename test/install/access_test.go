@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // may asks the API server what a user may do. what is "verb resource[/subresource] [name]",
@@ -141,7 +142,7 @@ func TestUserRoles(t *testing.T) {
 			t.Error("who may view may edit")
 		}
 	}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if !c.may(t, "view", "list "+clients, namespace) || !c.may(t, "edit", "create "+clients, namespace) {
 			return "the bindings don't count yet"
 		}

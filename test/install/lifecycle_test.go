@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // folders are all that can be applied by itself.
@@ -212,7 +213,7 @@ func deleteAll(t *testing.T, c *cluster) {
 func (c *cluster) waitForProtection(t *testing.T) {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if err := c.Delete(t.Context(), namespace, client.DryRunAll); !apierrors.IsForbidden(err) {
 			return "the operator's namespace isn't protected"
 		}

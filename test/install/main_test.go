@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,14 +24,12 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
 // operatorNamespace is the operator's, as in config/rbac.
 const operatorNamespace = "m2m-system"
-
-// patience is how long anything may take here: machines may be busy.
-const patience = time.Minute
 
 var (
 	// root is where the repository begins.
@@ -105,7 +102,7 @@ func installed(t *testing.T) *cluster {
 	shared = newCluster(t)
 	shared.mustApply(t, build(t, "config/with-api"))
 	shared.waitForKinds(t)
-	eventually(t, func() string { // authorizer and policies follow a moment later
+	eventually.Right(t, func() string { // authorizer and policies follow a moment later
 		if !shared.may(t, account("api"), "list secrets", operatorNamespace) {
 			return "the bindings don't count yet"
 		}
@@ -210,16 +207,4 @@ func objects(t *testing.T, manifests string) []*unstructured.Unstructured {
 // name tells objects apart.
 func name(o *unstructured.Unstructured) string {
 	return fmt.Sprintf("%s %s/%s", o.GetKind(), o.GetNamespace(), o.GetName())
-}
-
-// eventually waits until check returns "", and says what it said last if it never does.
-func eventually(t *testing.T, check func() string) {
-	t.Helper()
-	var last string
-	for start := time.Now(); time.Since(start) < patience; time.Sleep(50 * time.Millisecond) {
-		if last = check(); last == "" {
-			return
-		}
-	}
-	t.Fatal(last)
 }

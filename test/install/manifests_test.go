@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // everything is an overlay with all components that a cluster takes as it is.
@@ -68,7 +70,7 @@ func TestPodSecurity(t *testing.T) {
 	create := func(pod *corev1.Pod) error { return admin.Create(t.Context(), pod, client.DryRunAll) }
 	for _, deployment := range deployments(t, build(t, "config/with-api")) {
 		pod := podOf(deployment)
-		eventually(t, func() string { // the PriorityClass and the ServiceAccount have just been made
+		eventually.Right(t, func() string { // the PriorityClass and the ServiceAccount have just been made
 			if err := create(pod.DeepCopy()); err != nil {
 				return err.Error()
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/process"
 )
 
@@ -108,7 +109,7 @@ func (c *cluster) quiet(t *testing.T) []string {
 func (c *cluster) getsToken(t *testing.T, server string, key client.ObjectKey) {
 	t.Helper()
 	m2m := &v1alpha1.M2MClient{}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if err := c.Get(t.Context(), key, m2m); err != nil {
 			return err.Error()
 		}
@@ -125,7 +126,7 @@ func (c *cluster) getsToken(t *testing.T, server string, key client.ObjectKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		answer, err := http.PostForm(server+tokenURL.Path, url.Values{
 			"grant_type": {"client_credentials"}, "client_id": {string(secret.Data["client_id"])}, "client_secret": {string(secret.Data["client_secret"])},
 		})

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // What the policy says when it refuses.
@@ -60,7 +61,7 @@ func managed(s *corev1.Secret) *corev1.Secret {
 func TestControllerWritesOnlyItsSecrets(t *testing.T) {
 	c := installed(t)
 	controller := c.as(t, "controller")
-	eventually(t, func() string { // the API server hears of the policy a moment later
+	eventually.Right(t, func() string { // the API server hears of the policy a moment later
 		err := controller.Create(t.Context(), plain("default", "probe"), client.DryRunAll)
 		if !apierrors.IsForbidden(err) {
 			return "the policy doesn't count yet"

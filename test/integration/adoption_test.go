@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -56,7 +57,7 @@ func TestImport(t *testing.T) {
 	c := shared.newClient(t, namespace, "billing", importing("legacy"))
 	shared.waitReason(t, c, v1alpha1.ReasonImportWaiting) // it isn't there yet
 	legacy := shared.legacy(t, namespace, nil, "billing-"+namespace, legacySecret)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		shared.refresh(t, c)
 		if ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady); !strings.Contains(ready.Message, v1alpha1.LabelAdopt+": billing") {
 			return "without the label: " + ready.Message
@@ -162,7 +163,7 @@ func TestChosenClientIDRace(t *testing.T) {
 	}
 	holders := 0
 	for _, c := range all {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			shared.refresh(t, c)
 			ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
 			early := ready != nil && ready.Reason == v1alpha1.ReasonClientIDNotPermitted // the grant has not come through yet
@@ -191,7 +192,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	shared.waitRefused(t, backup)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if err := shared.Get(t.Context(), client.ObjectKeyFromObject(backup), &corev1.Secret{}); client.IgnoreNotFound(err) != nil || err == nil {
 			return fmt.Sprintf("the Secret is not collected: %v", err)
 		}
@@ -273,7 +274,7 @@ func TestPepperGivenUp(t *testing.T) {
 	if err := o.Create(t.Context(), empty); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		for _, c := range []*v1alpha1.M2MClient{told, kept} {
 			o.refresh(t, c)
 			ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
@@ -317,7 +318,7 @@ func TestPepperRotation(t *testing.T) {
 	pepper := o.ownSecret(t, v1alpha1.PepperSecret)
 	old := string(pepper.Data["active"])
 	update(t, o, pepper, func(s *corev1.Secret) { s.Annotations = map[string]string{v1alpha1.AnnotationRotate: "2026"} })
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if o.refresh(t, pepper); string(pepper.Data["active"]) == old || pepper.Data["next"] != nil {
 			return "the pepper's key has not been replaced"
 		}
@@ -332,7 +333,7 @@ func TestPepperRotation(t *testing.T) {
 	o.waitAccepted(t, first)
 	o.waitAccepted(t, second)
 	// A rotation hashes both secrets with the new key, and nothing names the old one.
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if o.refresh(t, pepper); pepper.Data[old] != nil {
 			return "the old key is still there"
 		}
@@ -345,7 +346,7 @@ func TestPepperRotation(t *testing.T) {
 // waitMetric waits until the controller shows a line.
 func (o *operator) waitMetric(t *testing.T, line string) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		body := get(t, o.MetricsURLs()["controller"])
 		if !strings.Contains(body, line) {
 			name, _, _ := strings.Cut(line, "{")

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 func foreignSecret(namespace, name string) *corev1.Secret {
@@ -44,11 +46,6 @@ func TestForeignSecret(t *testing.T) {
 	}
 	if err := shared.Delete(t.Context(), foreign); err != nil {
 		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(75 * time.Second); time.Now().Before(deadline); time.Sleep(time.Second) {
-		if shared.refresh(t, c); c.Status.SecretName != "" {
-			break
-		}
 	}
 	shared.waitReason(t, c, v1alpha1.ReasonIssued)
 }
@@ -186,7 +183,7 @@ func TestOtherIssuersClient(t *testing.T) {
 
 func (o *operator) waitIssuer(t *testing.T, issuer *v1alpha1.ClusterM2MIssuer, reason string) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		o.refresh(t, issuer)
 		for _, c := range issuer.Status.Conditions {
 			if c.Type == v1alpha1.ConditionReady && c.Reason == reason && c.ObservedGeneration == issuer.Generation {
@@ -217,7 +214,7 @@ func TestTerminatingNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	shared.waitRefused(t, secret)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		secrets := &corev1.SecretList{}
 		if err := shared.List(t.Context(), secrets, client.InNamespace(c.Namespace)); err != nil {
 			return err.Error()
@@ -273,7 +270,13 @@ func TestQuota(t *testing.T) {
 	if err := shared.Status().Update(t.Context(), quota); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second) // the admission plugin keeps its own cache of quotas
+	eventually.Right(t, func() string { // the admission plugin keeps its own cache of quotas
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "any"}}
+		if err := shared.Create(t.Context(), secret, client.DryRunAll); !apierrors.IsForbidden(err) {
+			return fmt.Sprintf("the quota isn't in force: %v", err)
+		}
+		return ""
+	})
 	c := shared.newClient(t, namespace, "billing", nil)
 	if ready := shared.waitReason(t, c, v1alpha1.ReasonSecretForbidden); !strings.Contains(ready.Message, "quota") {
 		t.Errorf("message %q", ready.Message)

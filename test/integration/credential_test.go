@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 func TestManifestBecomesCredential(t *testing.T) {
@@ -120,7 +121,7 @@ func TestInactiveAndDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	shared.waitRefused(t, secret)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if err := shared.Get(t.Context(), client.ObjectKeyFromObject(secret), &corev1.Secret{}); !apierrors.IsNotFound(err) {
 			return fmt.Sprintf("the Secret of a deleted client: %v", err)
 		}
@@ -190,7 +191,7 @@ func TestDrift(t *testing.T) {
 		}
 		second := shared.waitReplaced(t, c, first)
 		update(t, shared, second.DeepCopy(), func(s *corev1.Secret) { s.Data, s.Annotations = first.Data, first.Annotations })
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			shared.refresh(t, c)
 			if got := roles(c); got != "3C 2P 1P" {
 				return "versions " + got
@@ -208,7 +209,7 @@ func TestDrift(t *testing.T) {
 			delete(s.Labels, v1alpha1.LabelManagedBy)
 			s.Annotations["example.com/note"] = "someone else's"
 		})
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			s := shared.secret(t, c)
 			_, extra := s.Data["extra"]
 			if string(s.Data["token_url"]) != c.Status.TokenURL || extra || s.Labels[v1alpha1.LabelManagedBy] == "" {
@@ -226,7 +227,7 @@ func TestDrift(t *testing.T) {
 func (o *operator) waitReplaced(t *testing.T, c *v1alpha1.M2MClient, lost *corev1.Secret) *corev1.Secret {
 	t.Helper()
 	id := c.Status.ClientID
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		o.refresh(t, c)
 		if got := roles(c); got != "2C 1P" {
 			return "versions " + got
@@ -246,7 +247,7 @@ func (o *operator) waitReplaced(t *testing.T, c *v1alpha1.M2MClient, lost *corev
 // waitEvent waits for an event about a client.
 func (o *operator) waitEvent(t *testing.T, c *v1alpha1.M2MClient, reason string) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		events := &corev1.EventList{}
 		if err := o.List(t.Context(), events, client.InNamespace(c.Namespace)); err != nil {
 			return err.Error()
@@ -280,7 +281,7 @@ func TestForgedStatus(t *testing.T) {
 		shared.waitReason(t, attacker, v1alpha1.ReasonIssued)
 		sealed := attacker.Status.DeepCopy()
 		shared.writeStatus(t, attacker, forge)
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			shared.refresh(t, attacker)
 			if attacker.Status.ClientID != sealed.ClientID || attacker.Status.Seal == "" || roles(attacker) != "1C" ||
 				!meta.IsStatusConditionTrue(attacker.Status.Conditions, v1alpha1.ConditionReady) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/test/controlplane"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // The services in examples/, built as they are, work against the real servers: one gets
@@ -43,7 +44,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = orders.Process.Kill(); _ = orders.Wait() })
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		response, err := http.Get("http://" + address + "/healthz")
 		if err != nil {
 			return err.Error()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -27,7 +28,7 @@ func TestAPIServerAway(t *testing.T) {
 		if a := s.token(t, url, id, right); a.status != http.StatusOK {
 			t.Errorf("a client that is known: %s", a.body)
 		}
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			if state := s.readiness(t); !strings.HasPrefix(state, "ok\n") || !strings.Contains(state, "watch of m2mclients: broken") {
 				return state
 			}
@@ -39,7 +40,7 @@ func TestAPIServerAway(t *testing.T) {
 	}
 	o.waitAnswer(t, http.StatusUnauthorized, func(s server) answer { return s.token(t, url, "unknown", right) })
 	for _, s := range o.servers() {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			if state := s.readiness(t); strings.Contains(state, "broken") {
 				return state
 			}

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // restrict takes from the issuer that comes with the installation, which grants all, that
@@ -79,7 +80,7 @@ func TestGrants(t *testing.T) {
 // claim, at each replica, and the status and its condition say the same.
 func (o *operator) checkHeld(t *testing.T, c *v1alpha1.M2MClient, scopes, audiences, tier string, refused ...string) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		o.refresh(t, c)
 		ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
 		if ready == nil || ready.Reason != v1alpha1.ReasonNotGranted || strings.Join(c.Status.GrantedScopes, " ") != scopes {
@@ -94,7 +95,7 @@ func (o *operator) checkHeld(t *testing.T, c *v1alpha1.M2MClient, scopes, audien
 	})
 	secret := o.secret(t, c)
 	for _, s := range o.servers() {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			a := s.token(t, c.Status.TokenURL, string(secret.Data["client_id"]), string(secret.Data["client_secret"]), "user_id", "u-7", "role", "admin")
 			claims := jwt.MapClaims{}
 			if _, _, err := jwt.NewParser().ParseUnverified(a.AccessToken, claims); err != nil {

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // post posts a form to the path of a URL at a replica; values are pairs.
@@ -91,7 +92,7 @@ func (o *operator) waitActive(t *testing.T, issuer *v1alpha1.ClusterM2MIssuer, c
 	t.Helper()
 	o.refresh(t, issuer)
 	for _, s := range o.servers() {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			a := s.post(t, issuer.Status.IntrospectionURL, append(credentialIn(caller), "token", token)...)
 			if a.status != http.StatusOK || strings.HasPrefix(a.body, `{"active":true`) != active {
 				return fmt.Sprintf("active is not %t: %s", active, a.body)
@@ -189,7 +190,7 @@ func TestNotBefore(t *testing.T) {
 	cutOff := metav1.NewTime(time.Now().Add(2 * time.Second).Truncate(time.Second))
 	update(t, shared, c, func(c *v1alpha1.M2MClient) { c.Spec.Token = &v1alpha1.TokenSpec{NotBefore: &cutOff} })
 	shared.waitActive(t, issuer, secret, token, false)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		shared.refresh(t, c)
 		if at := c.Status.TokensNotBefore; at == nil || !at.Equal(&cutOff) {
 			return fmt.Sprintf("status.tokensNotBefore is %v, not %s", at, cutOff)
@@ -241,7 +242,7 @@ func TestManyRevocations(t *testing.T) {
 		return s.post(t, issuer.Status.RevocationURL, append(credentialIn(secret), "token", token)...)
 	}
 	for _, token := range tokens[:64] {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			if a := revoke(token); a.status != http.StatusOK {
 				return a.body
 			}

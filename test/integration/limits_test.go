@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // Who fails too often is told to wait, and who has the right secret never is.
@@ -55,7 +56,7 @@ func TestQuotaOfTokens(t *testing.T) {
 		secret := shared.secret(t, c)
 		return s.token(t, string(secret.Data["token_url"]), string(secret.Data["client_id"]), string(secret.Data["client_secret"]), "scope", scope)
 	}
-	eventually(t, func() string { return ask(one, "").refusal() })
+	eventually.Right(t, func() string { return ask(one, "").refusal() })
 	for range 5 {
 		if a := ask(one, "not:held"); a.status != http.StatusBadRequest {
 			t.Error(a.body)
@@ -68,8 +69,8 @@ func TestQuotaOfTokens(t *testing.T) {
 			t.Errorf("token %d: %d %s, Retry-After %q", n+2, a.status, a.body, a.retryAfter)
 		}
 	}
-	eventually(t, func() string { return ask(other, "").refusal() })
+	eventually.Right(t, func() string { return ask(other, "").refusal() })
 
 	update(t, shared, issuer, func(i *v1alpha1.ClusterM2MIssuer) { i.Spec.Token.Quota = nil })
-	eventually(t, func() string { return ask(one, "").refusal() })
+	eventually.Right(t, func() string { return ask(one, "").refusal() })
 }

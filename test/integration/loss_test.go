@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -212,7 +213,7 @@ func (o *operator) ownSecret(t *testing.T, name string) *corev1.Secret {
 func (o *operator) waitUnavailable(t *testing.T, s *corev1.Secret) {
 	t.Helper()
 	for _, server := range o.servers() {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			a := server.token(t, string(s.Data["token_url"]), string(s.Data["client_id"]), string(s.Data["client_secret"]))
 			response, err := http.Get(server.URL + "/readyz")
 			if err != nil {

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -43,7 +44,7 @@ func (o *operator) newProject(t *testing.T) *project {
 		t.Fatal(err)
 	}
 	p.authorize = func(r *http.Request) { r.SetBasicAuth(p.issuer.Spec.ProjectID, secret) }
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if a := p.call(t, http.MethodGet, "/v1/m2m/clients/nobody", ""); a.status != http.StatusNotFound {
 			return fmt.Sprintf("the project secret isn't known: %d %s", a.status, a.body)
 		}
@@ -320,7 +321,7 @@ func TestManagementChosen(t *testing.T) {
 	}
 	p.token(t, p.server, "billing", secret, 200)
 	list := &v1alpha1.M2MClientList{}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if err := p.List(t.Context(), list, client.InNamespace(p.namespace)); err != nil || len(list.Items) != 1 {
 			return fmt.Sprintf("%d clients, %v", len(list.Items), err)
 		}
@@ -338,7 +339,7 @@ func TestManagementChosen(t *testing.T) {
 	update(t, p.operator, p.issuer, func(i *v1alpha1.ClusterM2MIssuer) {
 		i.Spec.Grants[0].ChosenClientIDs, i.Spec.Grants[0].Scopes = false, []string{"read:*"}
 	})
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if a := p.call(t, http.MethodPost, "/v1/m2m/clients", `{"client_id":"another"}`); a.status != 400 || !strings.Contains(a.ErrorMessage, "chosenClientIDs") {
 			return a.body
 		}
@@ -464,7 +465,7 @@ func (o *operator) bind(t *testing.T, namespace string, subject rbacv1.Subject, 
 // waitStatus calls until an answer has a status: what RBAC says is asked again after a while.
 func (p *project) waitStatus(t *testing.T, method, path, body string, status int) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if a := p.call(t, method, path, body); a.status != status {
 			return fmt.Sprintf("%s %s: %d %s", method, path, a.status, a.body)
 		}
@@ -585,7 +586,7 @@ func TestManagementDeposit(t *testing.T) {
 		if o.Status.ClientID != made.ID {
 			t.Error(o.Status.ClientID)
 		}
-		eventually(t, func() string { return p.server.token(t, p.issuer.Status.TokenURL, made.ID, next).refusal() })
+		eventually.Right(t, func() string { return p.server.token(t, p.issuer.Status.TokenURL, made.ID, next).refusal() })
 	})
 	t.Run("copied to another client", func(t *testing.T) {
 		thief := p.newClient(t, p.namespace, "thief", func(c *v1alpha1.M2MClient) {
@@ -604,7 +605,7 @@ func TestManagementDeposit(t *testing.T) {
 		if err := p.Delete(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			if a := p.server.token(t, p.issuer.Status.TokenURL, made.ID, next); a.status != 401 {
 				return a.body
 			}
@@ -620,7 +621,7 @@ func TestManagementDeposit(t *testing.T) {
 		if restored.Status.ClientID != made.ID {
 			t.Error(restored.Status.ClientID)
 		}
-		eventually(t, func() string { return p.server.token(t, p.issuer.Status.TokenURL, made.ID, next).refusal() })
+		eventually.Right(t, func() string { return p.server.token(t, p.issuer.Status.TokenURL, made.ID, next).refusal() })
 	})
 }
 
@@ -639,14 +640,14 @@ func TestManagementUnavailable(t *testing.T) {
 	p := shared.newProject(t)
 	made := p.create(t, `{}`).Client
 	update(t, p.operator, p.issuer, func(i *v1alpha1.ClusterM2MIssuer) { i.Spec.ManagementAPI.Namespace = "not-there" })
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if a := p.call(t, http.MethodPost, "/v1/m2m/clients", `{}`); a.status != 409 || !strings.Contains(a.ErrorMessage, "not-there") {
 			return a.body
 		}
 		return ""
 	})
 	update(t, p.operator, p.issuer, func(i *v1alpha1.ClusterM2MIssuer) { i.Spec.ManagementAPI = nil })
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if a := p.call(t, http.MethodPost, "/v1/m2m/clients", `{}`); a.status != 403 || !strings.Contains(a.ErrorMessage, "spec.managementAPI") {
 			return a.body
 		}
@@ -673,7 +674,7 @@ func TestManagementQuota(t *testing.T) {
 	if err := p.Status().Update(t.Context(), quota); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		a := p.call(t, http.MethodPost, "/v1/m2m/clients", `{}`)
 		if a.status != 403 || !strings.Contains(a.ErrorMessage, "quota") {
 			return a.body

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -19,22 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
-
-// patience is how long anything may take here: machines may be busy.
-const patience = time.Minute
-
-// eventually waits until check returns "", and says what it said last if it never does.
-func eventually(t *testing.T, check func() string) {
-	t.Helper()
-	var last string
-	for start := time.Now(); time.Since(start) < patience; time.Sleep(20 * time.Millisecond) {
-		if last = check(); last == "" {
-			return
-		}
-	}
-	t.Fatal(last)
-}
 
 // namespace makes a namespace for a test. It isn't deleted: the cluster goes soon.
 func (o *operator) namespace(t *testing.T) string {
@@ -73,7 +58,7 @@ func (o *operator) readyClient(t *testing.T, change func(*v1alpha1.M2MClient)) *
 func (o *operator) waitReason(t *testing.T, c *v1alpha1.M2MClient, reason string) metav1.Condition {
 	t.Helper()
 	var ready *metav1.Condition
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		o.refresh(t, c)
 		ready = meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
 		if ready == nil || ready.Reason != reason || ready.ObservedGeneration != c.Generation || c.Status.ObservedGeneration != c.Generation {
@@ -105,7 +90,7 @@ func (o *operator) refresh(t *testing.T, object client.Object) {
 // update changes an object, against whatever else changes it meanwhile.
 func update[T client.Object](t *testing.T, o *operator, object T, change func(T)) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		o.refresh(t, object)
 		change(object)
 		if err := o.Update(t.Context(), object); err != nil {
@@ -119,7 +104,7 @@ func update[T client.Object](t *testing.T, o *operator, object T, change func(T)
 // write its usage.
 func (o *operator) writeStatus(t *testing.T, c *v1alpha1.M2MClient, change func(*v1alpha1.M2MClientStatus)) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		o.refresh(t, c)
 		change(&c.Status)
 		if err := o.Status().Update(t.Context(), c); err != nil {
@@ -145,7 +130,7 @@ func (o *operator) secret(t *testing.T, c *v1alpha1.M2MClient) *corev1.Secret {
 func (o *operator) waitAccepted(t *testing.T, s *corev1.Secret) {
 	t.Helper()
 	for _, server := range o.servers() {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			a := server.token(t, string(s.Data["token_url"]), string(s.Data["client_id"]), string(s.Data["client_secret"]))
 			if a.status != 200 {
 				return fmt.Sprintf("%s answers %d %s", server.URL, a.status, a.body)
@@ -159,7 +144,7 @@ func (o *operator) waitAccepted(t *testing.T, s *corev1.Secret) {
 func (o *operator) waitRefused(t *testing.T, s *corev1.Secret) {
 	t.Helper()
 	for _, server := range o.servers() {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			a := server.token(t, string(s.Data["token_url"]), string(s.Data["client_id"]), string(s.Data["client_secret"]))
 			if a.status != 401 || a.Error != "invalid_client" {
 				return fmt.Sprintf("%s answers %d %s", server.URL, a.status, a.body)

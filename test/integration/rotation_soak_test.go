@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -128,7 +129,7 @@ func (s *soak) runPods(t *testing.T) (stop func()) {
 		p.used.Store(secret)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	caller := &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: soakClients}}
+	caller := &http.Client{Timeout: eventually.Patience, Transport: &http.Transport{MaxIdleConnsPerHost: soakClients}}
 	var group sync.WaitGroup
 	for _, p := range s.pods {
 		group.Go(func() { s.run(ctx, caller, p) })
@@ -337,7 +338,7 @@ func (s *soak) waitSettled(t *testing.T, trigger string) {
 	for _, p := range s.pods {
 		c := &v1alpha1.M2MClient{}
 		c.Namespace, c.Name = s.namespace, p.name
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			if s.refresh(t, c); !settledAfter(c, trigger) {
 				return fmt.Sprintf("%s after %q: versions %s, triggers %+v, %+v", c.Name, trigger, roles(c), c.Status.ObservedTriggers, c.Status.Conditions)
 			}
@@ -358,7 +359,7 @@ func settledAfter(c *v1alpha1.M2MClient, trigger string) bool {
 func (s *soak) waitUsed(t *testing.T) {
 	t.Helper()
 	clients := s.clients(t)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		for i, p := range s.pods {
 			if used, current := versionIn(p.used.Load()), clients[i].Status.Credentials[0].Version; used != current {
 				return fmt.Sprintf("the pod of %s uses version %s, and %s is current", p.name, used, current)
@@ -385,7 +386,7 @@ func (s *soak) checkDelivered(t *testing.T) {
 	wrong := 0
 	for _, p := range s.pods {
 		var versions []string
-		eventually(t, func() string { // the last comes by the watch too
+		eventually.Right(t, func() string { // the last comes by the watch too
 			var err error
 			if versions, err = s.delivered.of(p.name); err != nil || len(versions) < want {
 				return fmt.Sprintf("the Secret of %s had versions %s, %v", p.name, strings.Join(versions, " "), err)

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 func rotation(c *v1alpha1.M2MClient) *v1alpha1.RotationSpec {
@@ -33,7 +34,7 @@ func (o *operator) rotate(t *testing.T, c *v1alpha1.M2MClient) *corev1.Secret {
 // waitRoles waits until the client has these versions.
 func (o *operator) waitRoles(t *testing.T, c *v1alpha1.M2MClient, want string) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if o.refresh(t, c); roles(c) != want {
 			return fmt.Sprintf("versions %q, want %q; %+v", roles(c), want, c.Status.Conditions)
 		}
@@ -279,7 +280,7 @@ func TestSecretRenamed(t *testing.T) {
 	update(t, shared, old.DeepCopy(), func(s *corev1.Secret) {
 		s.Annotations[v1alpha1.AnnotationKeepUntil] = time.Now().UTC().Format(time.RFC3339)
 	})
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if err := shared.Get(t.Context(), client.ObjectKeyFromObject(old), &corev1.Secret{}); client.IgnoreNotFound(err) != nil || err == nil {
 			return fmt.Sprintf("the Secret of the old name: %v", err)
 		}

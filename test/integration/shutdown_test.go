@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // A request that has begun when a server is told to stop gets its answer.
@@ -49,7 +51,7 @@ func TestGracefulShutdown(t *testing.T) {
 	if err := syscall.Kill(replica.PID, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if again, err := net.Dial("tcp", address.Host); err == nil {
 			_ = again.Close()
 			return "it still takes connections"

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 func TestSecretTemplate(t *testing.T) {
@@ -38,7 +39,7 @@ func TestSecretTemplate(t *testing.T) {
 	update(t, shared, c, func(c *v1alpha1.M2MClient) {
 		c.Spec.Secret.Template = &v1alpha1.SecretTemplate{Keys: &v1alpha1.SecretKeys{ClientSecret: "PASSWORD"}}
 	})
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		s := shared.secret(t, c)
 		if string(s.Data["PASSWORD"]) != string(was.Data["client_secret"]) || s.Data[".env"] != nil || s.Data["ID"] != nil {
 			return fmt.Sprintf("a changed template gives %d keys, or another secret", len(s.Data))
@@ -64,14 +65,14 @@ func TestRetain(t *testing.T) {
 		t.Errorf("a Secret to be retained is owned: %v", secret.OwnerReferences)
 	}
 	update(t, shared, c, func(c *v1alpha1.M2MClient) { c.Spec.Secret.DeletionPolicy = v1alpha1.DeletionDelete })
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if s := shared.secret(t, c); !metav1.IsControlledBy(s, c) {
 			return "the Secret is not owned though deletionPolicy is Delete"
 		}
 		return ""
 	})
 	update(t, shared, c, func(c *v1alpha1.M2MClient) { c.Spec.Secret.DeletionPolicy = v1alpha1.DeletionRetain })
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if s := shared.secret(t, c); len(s.OwnerReferences) > 0 {
 			return "the Secret is owned though deletionPolicy is Retain"
 		}

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -50,7 +51,7 @@ func (o *operator) secure(t *testing.T) *secured {
 func (s *secured) web(bundle []byte, sessions tls.ClientSessionCache) *http.Client {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle)
-	return &http.Client{Timeout: patience, Transport: &http.Transport{
+	return &http.Client{Timeout: eventually.Patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{RootCAs: roots, ClientSessionCache: sessions},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -97,7 +98,7 @@ func TestOwnCertificates(t *testing.T) {
 		t.Fatalf("the ConfigMap has %q, the Secret %q", public.Data["ca.crt"], first)
 	}
 	one, two := o.secure(t), o.secure(t)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if status, err := tokenBy(one.web(first, nil), secret); err != nil || status != http.StatusOK {
 			return fmt.Sprint(status, err)
 		}
@@ -145,14 +146,14 @@ func (o *operator) checkSuccession(t *testing.T, c *v1alpha1.M2MClient, one *sec
 		t.Fatal(err)
 	}
 	public := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: v1alpha1.AuthorityConfigMap}}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if o.refresh(t, public); strings.Count(public.Data["ca.crt"], "BEGIN CERTIFICATE") != 2 {
 			return "no other authority is published: " + public.Data["ca.crt"]
 		}
 		return ""
 	})
 	// One that comes between what verifiers are told and what clients are has its turn later.
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		fresh := o.readyClient(t, func(n *v1alpha1.M2MClient) { n.Spec.IssuerRef = c.Spec.IssuerRef })
 		if got := o.secret(t, fresh).Data["ca.crt"]; string(got) != public.Data["ca.crt"] {
 			return fmt.Sprintf("a new client has %s", got)
@@ -177,7 +178,7 @@ func (o *operator) checkSuccession(t *testing.T, c *v1alpha1.M2MClient, one *sec
 	if err := o.Delete(t.Context(), serving); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		o.refresh(t, public)
 		if public.Data["ca.crt"] != bundle || string(o.secret(t, c).Data["ca.crt"]) != bundle {
 			return "what was edited stays"
@@ -206,7 +207,7 @@ func (o *operator) checkForeign(t *testing.T, inCluster func(*v1alpha1.M2MClient
 	if err := o.Update(t.Context(), serving); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		response, err := one.web(chain, nil).Get("https://" + serviceName + "/.well-known/openid-configuration")
 		if err != nil {
 			return err.Error()
@@ -226,7 +227,7 @@ func (o *operator) checkForeign(t *testing.T, inCluster func(*v1alpha1.M2MClient
 		t.Fatal(err)
 	}
 	c := o.readyClient(t, inCluster)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		secret := o.secret(t, c)
 		if status, err := tokenBy(one.web(secret.Data["ca.crt"], nil), secret); err != nil || status != http.StatusOK {
 			return fmt.Sprint(status, err)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -53,7 +54,7 @@ func TestUsage(t *testing.T) {
 
 	var reported time.Time
 	for range 3 { // each time it is used after the report before
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			o.waitAccepted(t, old)
 			o.waitAccepted(t, current)
 			o.refresh(t, c)
@@ -91,7 +92,7 @@ func TestUsage(t *testing.T) {
 func testServersStop(t *testing.T, o *operator, old *corev1.Secret) {
 	used := time.Now()
 	var leases map[string]coordinationv1.Lease
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		leases = o.serverLeases(t)
 		for name, l := range leases {
 			until, err := time.Parse(time.RFC3339, l.Annotations[v1alpha1.AnnotationReportedUntil])
@@ -154,7 +155,7 @@ func (o *operator) forbidReports(t *testing.T) {
 			return slices.Contains(rule.Resources, "m2mclients/status")
 		})
 	})
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		out, _ := o.Cluster.Kubectl(t.Context(), "auth", "can-i", "patch", "m2mclients/status",
 			"--as=system:serviceaccount:"+installation.Namespace+":"+usageManager, "-A").Output()
 		if strings.TrimSpace(string(out)) != "no" {
@@ -221,7 +222,7 @@ func (o *operator) pause(t *testing.T, c *v1alpha1.M2MClient, value string) {
 // waitUsage waits until the client's status says that a version was used.
 func (o *operator) waitUsage(t *testing.T, c *v1alpha1.M2MClient, number string) {
 	t.Helper()
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if o.refresh(t, c); usedAt(c, number).IsZero() {
 			return fmt.Sprintf("%s: usage %v", c.Name, c.Status.Usage)
 		}

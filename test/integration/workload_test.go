@@ -17,6 +17,7 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -53,7 +54,7 @@ func (s server) assert(t *testing.T, tokenURL, assertion string, extra ...string
 func (o *operator) waitAnswer(t *testing.T, status int, ask func(server) answer) {
 	t.Helper()
 	for _, s := range o.servers() {
-		eventually(t, func() string {
+		eventually.Right(t, func() string {
 			if a := ask(s); a.status != status {
 				return a.body
 			}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // scrape returns what a role shows.
@@ -48,7 +49,7 @@ func busy(t *testing.T) {
 		}
 	}
 	manage(t, http.MethodPost, "/v1/m2m/clients/search", `{}`)
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if shown := scrape(t, operator.MetricsURLs()["controller"]); !strings.Contains(shown, `m2m_managed_clients{ready="false",reason="IssuerNotFound"}`) {
 			return "the stalled client isn't counted"
 		}

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 	"github.com/m2m-operator/m2m-operator/test/installation"
 )
 
@@ -66,7 +66,7 @@ func newClient(t *testing.T, name string, change func(*v1alpha1.M2MClient)) *cor
 		t.Fatal(err)
 	}
 	secret := &corev1.Secret{}
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if err := operator.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
 			return err.Error()
 		}
@@ -105,7 +105,7 @@ func call(t *testing.T, method, path string, body io.Reader, change func(*http.R
 func getToken(t *testing.T, secret *corev1.Secret, header http.Header) string {
 	t.Helper()
 	token := ""
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		status, members := post(t, "token", secret, header, "grant_type", "client_credentials")
 		if status != http.StatusOK {
 			return fmt.Sprintf("%d %v", status, members)
@@ -140,20 +140,4 @@ func manage(t *testing.T, method, path, body string) map[string]any {
 		t.Fatalf("%s %s: %d %v", method, path, status, members)
 	}
 	return members
-}
-
-// eventually waits until nothing is wrong any more.
-func eventually(t *testing.T, wrong func() string) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		what := wrong()
-		if what == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(what)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 // Services, as traces name them.
@@ -26,7 +28,7 @@ func under(t *testing.T, parent span, service, name string) span {
 func waitSpan(t *testing.T, what string, matches func(span) bool) span {
 	t.Helper()
 	var found []span
-	eventually(t, func() string {
+	eventually.Right(t, func() string {
 		if found = collected.find(matches); len(found) == 0 {
 			return "there is no span " + what
 		}

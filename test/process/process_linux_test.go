@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/m2m-operator/m2m-operator/test/eventually"
 )
 
 const parentLog = "PROCESS_TEST_PARENT_LOG"
@@ -44,11 +46,12 @@ func TestChildDiesWithKilledParent(t *testing.T) {
 	}
 	_ = parent.Process.Kill()
 	_ = parent.Wait()
-	for deadline := time.Now().Add(10 * time.Second); running(child); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the child outlives its parent")
+	eventually.Right(t, func() string {
+		if running(child) {
+			return "the child outlives its parent"
 		}
-	}
+		return ""
+	})
 }
 
 func TestStopByForce(t *testing.T) {
@@ -56,9 +59,12 @@ func TestStopByForce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for !strings.Contains(LogTail(p.Log), "ready") {
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually.Right(t, func() string {
+		if tail := LogTail(p.Log); !strings.Contains(tail, "ready") {
+			return tail
+		}
+		return ""
+	})
 	if err := p.Err(); err != nil {
 		t.Fatal(err)
 	}
