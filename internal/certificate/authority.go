@@ -28,6 +28,9 @@ const (
 	skew = time.Hour
 	// notice is how long an authority is published before it signs.
 	notice = 24 * time.Hour
+	// holdup is how long an authority that is published waits for copies of the bundle that
+	// lack it. A Secret may be one that nobody can write, or somebody's who wants to hold it up.
+	holdup = 7 * 24 * time.Hour
 	// succession is how long before its end an authority gets a successor, and lastCall how
 	// long before its end that signs though some may not have heard of it.
 	succession = 60 * 24 * time.Hour

@@ -30,8 +30,8 @@ type Decision struct {
 }
 
 // Decide says what becomes of the authorities, and which serving certificates are made
-// anew. An authority signs when it has been published for a day and everybody has it, or
-// when there is no time left; only the first of all signs at once, as nobody trusts
+// anew. An authority signs when it has been published for a day and everybody has it, after a
+// week whoever hasn't, or when there is no time left; only the first of all signs at once, as nobody trusts
 // anything yet. One that signs no more is trusted until what it signed has ended.
 func Decide(in Input, random io.Reader) (Decision, error) {
 	d := Decision{Serving: map[string]Pair{}}
@@ -74,8 +74,11 @@ func (d *Decision) succeed(in Input, random io.Reader) error {
 	if next.Published.IsZero() && in.Shown {
 		next.Published = in.Now
 	}
-	heard := !next.Published.IsZero() && in.Now.Sub(next.Published) >= notice
-	if heard && in.Spread || left < lastCall {
+	known := time.Duration(0)
+	if !next.Published.IsZero() {
+		known = in.Now.Sub(next.Published)
+	}
+	if in.Spread && known >= notice || known >= holdup || left < lastCall {
 		d.Authorities[signer].Replaced = in.Now
 	}
 	return nil
