@@ -72,7 +72,7 @@ func (r *CertificateReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		WatchesRawSource(source.Channel(first, ours)).
 		Watches(&corev1.Secret{}, ours).
 		Watches(&corev1.ConfigMap{}, ours).
-		Complete(r)
+		Complete(traced(r.Tracer, "certificates", r))
 }
 
 func (r *CertificateReconciler) watched() []string {

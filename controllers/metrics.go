@@ -28,7 +28,7 @@ func init() { metrics.Registry.MustRegister(pepperKeyUses, &shown) }
 type standing struct {
 	reason   string // of its readiness
 	ready    bool
-	since    int64 // when that began
+	since    int64 // when that began; 0 where a person holds it
 	rotation int64 // when the interval asks for the next
 	kept     bool  // a replaced secret outlives its overlap
 	deadline int64 // when that ends which is still used
@@ -38,13 +38,16 @@ type standing struct {
 // nobody has to list the clients.
 type standings struct{ memory[standing] }
 
-// note keeps what a status says of its client. One that nothing may be written for rotates
-// when that is over.
+// note keeps what a status says of its client. One that nothing may be written for waits
+// for a person, and rotates when that is over.
 func (s *standings) note(c *v1alpha1.M2MClient, status *v1alpha1.M2MClientStatus, untouchable bool) {
 	now := standing{reason: reasonPending, since: c.CreationTimestamp.Unix()}
 	if condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); condition != nil {
 		now.ready, now.reason = condition.Status == metav1.ConditionTrue, condition.Reason
 		now.since = condition.LastTransitionTime.Unix()
+	}
+	if untouchable {
+		now.since = 0
 	}
 	if status.NextRotationTime != nil && rotates(now.reason) && !untouchable {
 		now.rotation = status.NextRotationTime.Unix()
@@ -150,7 +153,7 @@ func (s *standings) collect(to chan<- prometheus.Metric) {
 			reasons[c.reason] = true
 		}
 		number[group{c.ready, c.reason}]++
-		if !c.ready {
+		if !c.ready && c.since != 0 {
 			since[c.reason] = earlier(since[c.reason], c.since)
 		}
 		if c.kept {

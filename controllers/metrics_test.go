@@ -72,6 +72,7 @@ func TestOverview(t *testing.T) {
 	note("ready", false, v1alpha1.M2MClientStatus{Conditions: []metav1.Condition{ready}, NextRotationTime: at(300)})
 	note("due", false, v1alpha1.M2MClientStatus{Conditions: []metav1.Condition{ready}, NextRotationTime: at(-60)})
 	note("paused", true, v1alpha1.M2MClientStatus{Conditions: []metav1.Condition{ready}, NextRotationTime: at(-9999)})
+	note("paused, and refused for longest", true, v1alpha1.M2MClientStatus{Conditions: refused(-9999)})
 	note("refused", false, v1alpha1.M2MClientStatus{Conditions: refused(-100), NextRotationTime: at(-9999)})
 	note("refused for longer", false, v1alpha1.M2MClientStatus{Conditions: refused(-200)})
 	note("in use", false, v1alpha1.M2MClientStatus{Conditions: inUse(v1alpha1.ReasonInUse), Credentials: ends(70, 40)})
@@ -94,7 +95,7 @@ func TestOverview(t *testing.T) {
 	o.issuers.Store(issuers)
 	want := []string{
 		"m2m_issuer_condition Ready default SigningKeyLost 0",
-		"m2m_managed_clients false NotGranted 2",
+		"m2m_managed_clients false NotGranted 3",
 		"m2m_managed_clients false Pending 1",
 		"m2m_managed_clients true Issued 5",
 		"m2m_managed_clients_unready_since_timestamp_seconds NotGranted -200",

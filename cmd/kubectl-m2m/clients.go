@@ -33,8 +33,11 @@ func clientCommands(k *kube) []*cobra.Command {
 // clientKind is how kubectl's output names a client.
 const clientKind = "m2mclient.m2m-operator.dev/"
 
-// clientGVK is the kind as the API server knows it.
-var clientGVK = v1alpha1.SchemeGroupVersion.WithKind("M2MClient")
+// The kinds as the API server knows them.
+var (
+	clientGVK = v1alpha1.SchemeGroupVersion.WithKind("M2MClient")
+	issuerGVK = v1alpha1.SchemeGroupVersion.WithKind("ClusterM2MIssuer")
+)
 
 // selection is which clients a command acts on, where it isn't by name.
 type selection struct {
@@ -89,6 +92,25 @@ func (s *selection) keys(ctx context.Context, k *kube, cluster client.Client, na
 		err = errors.New("no M2MClient is selected")
 	}
 	return keys, err
+}
+
+// exempt is why a command is none for a client. To a client that was named that is an
+// error; of many it is passed over.
+type exempt struct{ error }
+
+// each acts on the clients that were named or selected.
+func (s *selection) each(k *kube, keys []client.ObjectKey, act func(client.ObjectKey) error) error {
+	if !s.all && s.labels == "" {
+		return k.each(keys, act)
+	}
+	return k.each(keys, func(key client.ObjectKey) error {
+		err := act(key)
+		if _, ok := errors.AsType[exempt](err); !ok {
+			return err
+		}
+		fmt.Fprintf(k.Out, "%s%s of namespace %s passed over: %v\n", clientKind, key.Name, key.Namespace, err)
+		return nil
+	})
 }
 
 // pageSize is how many objects are read at one time, as kubectl does.

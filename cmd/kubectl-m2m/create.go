@@ -274,7 +274,7 @@ func errNoSecretHere(c *v1alpha1.M2MClient) error {
 		return nil
 	}
 	if _, ok := c.Annotations[v1alpha1.AnnotationCredential]; ok || len(c.Status.Credentials) > 0 {
-		return fmt.Errorf("its secret belongs to the management API: rotate it there, by POST /v1/m2m/clients/%s/secrets/rotate/start", clean(c.Status.ClientID))
+		return exempt{fmt.Errorf("its secret belongs to the management API: rotate it there, by POST /v1/m2m/clients/%s/secrets/rotate/start", clean(c.Status.ClientID))}
 	}
-	return errors.New("it has no secret (spec.secret.delivery is None): it authenticates by workloadIdentities or publicKeys")
+	return exempt{errors.New("it has no secret (spec.secret.delivery is None): it authenticates by workloadIdentities or publicKeys")}
 }

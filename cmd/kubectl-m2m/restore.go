@@ -46,12 +46,13 @@ With a name, the client and the Secret are there already: the Secret loses the r
 its dead owner, for which garbage collection would remove it, and gets the label
 ` + v1alpha1.LabelAdopt + `.
 
-With a file, which "kubectl get -o json" or "-o yaml" wrote, Secrets of clients are created
-first and then clients; what exists is left as it is. Nobody owns the fields of a restored
-client, so Git's next apply takes them.`,
+With a file, which "kubectl get -o json" or "-o yaml" wrote, issuers are created first, then
+Secrets of clients, and then clients; what exists is left as it is. If the file has clients,
+Secrets of others are passed over. Nobody owns the fields of what was restored, so Git's next
+apply takes them.`,
 		Example: `  # The backup: keep it safe. JSON takes every text that a manifest may have, YAML doesn't
   kubectl get secrets -A -l ` + v1alpha1.LabelClient + ` -o json > backup.json
-  kubectl get m2m -A -o json >> backup.json
+  kubectl get clusterm2missuers,m2mclients -A -o json >> backup.json
 
   # Into a new cluster
   kubectl m2m restore -f backup.json
@@ -63,7 +64,7 @@ client, so Git's next apply takes them.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&r.secret, "secret", "", "the Secret that has the credential; without it the one that the client is to have")
-	flags.StringVarP(&r.file, "filename", "f", "", "a file with M2MClients and their Secrets; - reads standard input")
+	flags.StringVarP(&r.file, "filename", "f", "", "a file with ClusterM2MIssuers, M2MClients and their Secrets; - reads standard input")
 	flags.Var(&r.dryRun, "dry-run", "with -f: none, server (the API server checks it, and keeps nothing), or client (what would be created is written)")
 	r.wait.addFlags(cmd, true, "until the clients are ready")
 	return cmd
@@ -217,11 +218,11 @@ func (r *restoration) restoreFile(ctx context.Context, namespace string) error {
 	for _, skipped := range b.skipped {
 		fmt.Fprintf(r.ErrOut, "Skipped: %s\n", skipped)
 	}
-	if len(b.clients)+len(b.secrets) == 0 {
-		return errors.New("the file has no M2MClients and no Secrets of clients")
+	if len(b.all()) == 0 {
+		return errors.New("the file has no ClusterM2MIssuers, no M2MClients and no Secrets of clients")
 	}
 	if r.dryRun == "client" {
-		for _, o := range append(b.secrets, b.clients...) {
+		for _, o := range b.all() {
 			fmt.Fprintf(r.Out, "%s created%s\n", what(o), r.dryRun.suffix())
 		}
 		return nil
@@ -230,31 +231,36 @@ func (r *restoration) restoreFile(ctx context.Context, namespace string) error {
 }
 
 func (r *restoration) restoreAll(ctx context.Context, b backup) error {
-	created := map[client.ObjectKey]types.UID{}
+	var created []*unstructured.Unstructured
 	var failures []error
-	for _, o := range append(b.secrets, b.clients...) {
+	for _, o := range b.all() {
 		made, err := r.create(ctx, o)
 		switch {
 		case err != nil:
-			failures = append(failures, fmt.Errorf("%s of namespace %s: %w", what(o), o.GetNamespace(), err))
-		case made && o.GetKind() == clientGVK.Kind:
-			created[client.ObjectKeyFromObject(o)] = o.GetUID()
+			failures = append(failures, fmt.Errorf("%s: %w", fullName(o), err))
+		case made:
+			created = append(created, o)
 		}
 	}
 	if !r.dryRun.off() {
 		return errors.Join(failures...)
 	}
+	clients := map[client.ObjectKey]*unstructured.Unstructured{}
 	var keys []client.ObjectKey
-	for _, o := range b.clients {
-		if key := client.ObjectKeyFromObject(o); created[key] != "" {
-			keys = append(keys, key)
+	for _, o := range created {
+		switch o.GroupVersionKind() {
+		case issuerGVK:
+			failures = append(failures, r.release(ctx, o))
+		case clientGVK:
+			key := client.ObjectKeyFromObject(o)
+			clients[key], keys = o, append(keys, key)
 		}
 	}
 	failures = append(failures, r.each(keys, func(key client.ObjectKey) error {
-		if err := r.release(ctx, key, created[key]); err != nil {
+		if err := r.release(ctx, clients[key]); err != nil {
 			return err
 		}
-		return r.await(ctx, key, created[key], b.versions[key])
+		return r.await(ctx, key, clients[key].GetUID(), b.versions[key])
 	}))
 	return errors.Join(failures...)
 }
@@ -284,18 +290,19 @@ func (r *restoration) create(ctx context.Context, o *unstructured.Unstructured) 
 	return true, nil
 }
 
-// release gives up the fields of a client that was created. They were never this
+// release gives up the fields of an object that was created. They were never this
 // program's own: who applies them next owns them. It waits for the operator's first
 // status: of an object that nobody manages the API server would make all fields those
 // of a manager of its own.
-func (r *restoration) release(ctx context.Context, key client.ObjectKey, uid types.UID) error {
-	return afterwards(r.wait.until(ctx, r.kube, key.String(), func(ctx context.Context) (bool, string, error) {
+func (r *restoration) release(ctx context.Context, created *unstructured.Unstructured) error {
+	key := client.ObjectKeyFromObject(created)
+	err := r.wait.until(ctx, r.kube, what(created), func(ctx context.Context) (bool, string, error) {
 		live := &unstructured.Unstructured{}
-		live.SetGroupVersionKind(clientGVK)
+		live.SetGroupVersionKind(created.GroupVersionKind())
 		if err := r.cluster.Get(ctx, key, live); err != nil {
-			return unread(notThere(err, key), err)
+			return unread(fmt.Errorf("it can't be read: %w", err), err)
 		}
-		if live.GetUID() != uid {
+		if live.GetUID() != created.GetUID() {
 			return false, "", errors.New("it was deleted, and made again")
 		}
 		patch, err := releasing(live)
@@ -310,15 +317,30 @@ func (r *restoration) release(ctx context.Context, key client.ObjectKey, uid typ
 			return false, "others write to it", nil
 		}
 		return err == nil, "", err
-	}), key, "created")
+	})
+	if err != nil {
+		return fmt.Errorf("%s was created, but %w", fullName(created), err)
+	}
+	return nil
 }
 
 // what names an object as kubectl does.
 func what(o *unstructured.Unstructured) string {
-	if o.GetKind() == clientGVK.Kind {
+	switch o.GroupVersionKind() {
+	case clientGVK:
 		return clientKind + o.GetName()
+	case issuerGVK:
+		return "clusterm2missuer.m2m-operator.dev/" + o.GetName()
 	}
 	return "secret/" + o.GetName()
+}
+
+// fullName names an object for who has many namespaces.
+func fullName(o *unstructured.Unstructured) string {
+	if o.GetNamespace() == "" {
+		return what(o)
+	}
+	return what(o) + " of namespace " + o.GetNamespace()
 }
 
 // parseBackup reads objects of YAML documents or JSON, lists taken apart.

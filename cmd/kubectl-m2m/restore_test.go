@@ -2,6 +2,7 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,25 @@ items:
     ownerReferences: [{kind: M2MClient, uid: old}]
     resourceVersion: "98"
     uid: old-secret
+- apiVersion: v1
+  kind: Secret
+  metadata:
+    annotations: {m2m-operator.dev/seal: s, m2m-operator.dev/client-uid: older}
+    labels: {m2m-operator.dev/client: billing}
+    name: of-an-earlier-client
+    namespace: shop
+- apiVersion: v1
+  kind: Secret
+  metadata:
+    annotations: {m2m-operator.dev/seal: s, m2m-operator.dev/client-uid: gone}
+    labels: {m2m-operator.dev/client: gone}
+    name: of-a-client-that-is-gone
+    namespace: shop
+- apiVersion: m2m-operator.dev/v1alpha1
+  kind: ClusterM2MIssuer
+  metadata: {name: default, uid: old-issuer, resourceVersion: "7"}
+  spec: {projectID: project-1}
+  status: {observedGeneration: 1}
 ---
 ---
 apiVersion: v1
@@ -66,7 +86,7 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBackup(objects, "default")
-	if len(b.clients) != 2 || len(b.secrets) != 1 || len(b.skipped) != 2 || b.clients[1].GetNamespace() != "default" {
+	if len(b.clients) != 2 || len(b.secrets) != 1 || len(b.issuers) != 1 || len(b.skipped) != 4 || b.clients[1].GetNamespace() != "default" {
 		t.Fatalf("%d clients, %d Secrets, skipped %q", len(b.clients), len(b.secrets), b.skipped)
 	}
 	if b.versions[client.ObjectKey{Namespace: "shop", Name: "billing"}] != "3-x8Fa" {
@@ -102,8 +122,14 @@ metadata:
   name: billing-m2m
   namespace: shop
 type: Opaque
+`, `apiVersion: m2m-operator.dev/v1alpha1
+kind: ClusterM2MIssuer
+metadata:
+  name: default
+spec:
+  projectID: project-1
 `} {
-		got, err := yaml.Marshal(append(b.clients[:1:1], b.secrets...)[i].Object)
+		got, err := yaml.Marshal(slices.Concat(b.clients[:1], b.secrets, b.issuers)[i].Object)
 		if err != nil || string(got) != want {
 			t.Errorf("%v\n%s", err, got)
 		}

@@ -84,7 +84,7 @@ func (r *revocation) run(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	return r.each(keys, func(key client.ObjectKey) error { return r.revoke(ctx, key) })
+	return r.choose.each(r.kube, keys, func(key client.ObjectKey) error { return r.revoke(ctx, key) })
 }
 
 func (r *revocation) revoke(ctx context.Context, key client.ObjectKey) error {

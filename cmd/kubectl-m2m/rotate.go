@@ -41,7 +41,7 @@ Git.`,
 		Example: `  # Rotate one client, and wait until its Secret has the new secret
   kubectl m2m rotate billing --wait
 
-  # Rotate all clients of a team, of all namespaces
+  # Rotate all clients of a team, of all namespaces; those without a secret are passed over
   kubectl m2m rotate -A -l team=billing`,
 		ValidArgsFunction: k.completeClients,
 		RunE:              func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args) },
@@ -72,14 +72,14 @@ func (r *rotation) run(ctx context.Context, names []string) error {
 	// All are asked before the first is waited for: they rotate at one time.
 	rotations := map[client.ObjectKey]asked{}
 	var waited []client.ObjectKey
-	failed := r.each(keys, func(key client.ObjectKey) error {
+	failed := r.choose.each(r.kube, keys, func(key client.ObjectKey) error {
 		a, err := r.ask(ctx, key)
 		if err == nil && r.wait.on && r.edit.dryRun.off() {
 			rotations[key], waited = a, append(waited, key)
 		}
 		return err
 	})
-	return errors.Join(failed, r.each(waited, func(key client.ObjectKey) error { return r.await(ctx, key, rotations[key]) }))
+	return errors.Join(failed, r.choose.each(r.kube, waited, func(key client.ObjectKey) error { return r.await(ctx, key, rotations[key]) }))
 }
 
 // newTrigger is a text that no rotation was asked for with before.
@@ -128,7 +128,7 @@ func (a asked) done(c *v1alpha1.M2MClient) (done bool, state string, err error) 
 	case c.Annotations[v1alpha1.AnnotationPause] == "true":
 		return false, "", fmt.Errorf("it is paused: it rotates when the annotation %s is gone", v1alpha1.AnnotationPause)
 	case c.Spec.State == v1alpha1.ClientInactive:
-		return false, "", errors.New("it is Inactive: it rotates when it is active again")
+		return false, "", exempt{errors.New("it is Inactive: it rotates when it is active again")}
 	case condition != nil && condition.Reason == v1alpha1.ReasonTooManyVersions:
 		return false, "", errors.New(clean(condition.Message))
 	case c.Status.ObservedTriggers == nil || c.Status.ObservedTriggers.Annotation != a.trigger:

@@ -19,6 +19,7 @@ type ending struct {
 	action  v1alpha1.StagedActionType
 	done    string // what was done
 	version string // "": the one that is staged
+	choose  selection
 }
 
 func newPromoteCommand(k *kube) *cobra.Command {
@@ -31,7 +32,10 @@ valid for spec.rotation.overlap.`,
   kubectl m2m promote billing --wait
 
   # Promote this version and no other
-  kubectl m2m promote billing --version 4-QqNU`,
+  kubectl m2m promote billing --version 4-QqNU
+
+  # Promote whatever is staged
+  kubectl m2m promote -A --all --wait`,
 	})
 }
 
@@ -46,17 +50,18 @@ func newCancelCommand(k *kube) *cobra.Command {
 }
 
 func newEndingCommand(e *ending, cmd *cobra.Command) *cobra.Command {
-	cmd.Args, cmd.ValidArgsFunction = named, e.completeClients
+	cmd.ValidArgsFunction = e.completeClients
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return e.run(cmd.Context(), args) }
 	cmd.Flags().StringVar(&e.version, "version", "", "the version that must be staged, such as 4-QqNU")
 	_ = cmd.RegisterFlagCompletionFunc("version", e.completeVersions(roleNext))
 	e.edit.addFlags(cmd)
 	e.wait.addFlags(cmd, false, "until it is done")
+	e.choose.addFlags(cmd)
 	return cmd
 }
 
 func (e *ending) run(ctx context.Context, names []string) error {
-	if e.version != "" && len(names) > 1 {
+	if e.version != "" && len(names) != 1 {
 		return errors.New("--version is one client's: name one")
 	}
 	cluster, err := e.client()
@@ -64,11 +69,11 @@ func (e *ending) run(ctx context.Context, names []string) error {
 		return err
 	}
 	e.edit.Client = cluster
-	keys, err := (&selection{}).keys(ctx, e.kube, cluster, names)
+	keys, err := e.choose.keys(ctx, e.kube, cluster, names)
 	if err != nil {
 		return err
 	}
-	return e.each(keys, func(key client.ObjectKey) error { return e.end(ctx, key) })
+	return e.choose.each(e.kube, keys, func(key client.ObjectKey) error { return e.end(ctx, key) })
 }
 
 func (e *ending) end(ctx context.Context, key client.ObjectKey) error {
@@ -105,9 +110,9 @@ func endChanges(c *v1alpha1.M2MClient, action v1alpha1.StagedActionType, given s
 	version = versionOf(c, roleNext)
 	switch {
 	case !isStaged(c):
-		return "", nil, errors.New("its rotations are not staged (spec.rotation.mode): they end by themselves")
+		return "", nil, exempt{errors.New("its rotations are not staged (spec.rotation.mode): they end by themselves")}
 	case version == "":
-		return "", nil, fmt.Errorf("no secret is staged: `kubectl m2m rotate -n %s %s` stages one", c.Namespace, c.Name)
+		return "", nil, exempt{fmt.Errorf("no secret is staged: `kubectl m2m rotate -n %s %s` stages one", c.Namespace, c.Name)}
 	case given != "" && given != version:
 		return "", nil, fmt.Errorf("version %s is not staged, but %s is", given, version)
 	}

@@ -44,7 +44,7 @@ func newTokenCommand(k *kube) *cobra.Command {
 		Long: `Get a token from the token endpoint as a client does, and print it.
 
 The client's Secret is read with your own permissions, and its client_secret is sent to the
-token endpoint alone. A client without a secret gets its token for a ServiceAccount of its
+token endpoint alone that the same Secret names. A client without a secret gets its token for a ServiceAccount of its
 workloadIdentities: you must be allowed to create tokens of that account.`,
 		Example: `  kubectl m2m token billing
   curl -H "Authorization: Bearer $(kubectl m2m token billing)" https://invoices.example.com
@@ -60,7 +60,7 @@ workloadIdentities: you must be allowed to create tokens of that account.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args[0]) },
 	}
 	flags := cmd.Flags()
-	f.endpoint.addFlags(cmd, "scheme, host and port of the token endpoint, such as a port-forward's, in place of those of the client's status")
+	f.endpoint.addFlags(cmd, "scheme, host and port of the token endpoint, such as a port-forward's, in place of its own")
 	flags.StringSliceVar(&f.scopes, "scope", nil, "a scope to ask for; without one the token has all that the client holds")
 	flags.StringSliceVar(&f.audiences, "audience", nil, "a service that the token is for, of those that the client may name")
 	flags.StringVar(&f.account, "service-account", "", "authenticate by a token of this ServiceAccount of the client's workloadIdentities, not by its secret")
@@ -103,11 +103,11 @@ func (f *fetching) run(ctx context.Context, name string) error {
 	if c.Status.TokenURL == "" || c.Status.ClientID == "" {
 		return fmt.Errorf("M2MClient %s has no token endpoint yet: %s", key, notReady(c))
 	}
-	form, err := f.credential(ctx, cluster, c)
+	form, endpoint, err := f.credential(ctx, cluster, c)
 	if err != nil {
 		return err
 	}
-	body, token, err := f.fetch(ctx, c, form)
+	body, token, err := f.fetch(ctx, c, endpoint, form)
 	if err != nil {
 		return orForward(err)
 	}
@@ -122,28 +122,29 @@ func notReady(c *v1alpha1.M2MClient) string {
 	return "the operator has not seen it yet"
 }
 
-// credential is the form of a token request, with what the client authenticates by.
-func (f *fetching) credential(ctx context.Context, cluster client.Client, c *v1alpha1.M2MClient) (url.Values, error) {
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {c.Status.ClientID}}
+// credential is the form of a token request, with what the client authenticates by, and
+// where it goes. A secret goes where its Secret says: others may write a status.
+func (f *fetching) credential(ctx context.Context, cluster client.Client, c *v1alpha1.M2MClient) (form url.Values, endpoint string, err error) {
+	form = url.Values{"grant_type": {"client_credentials"}, "client_id": {c.Status.ClientID}}
 	if len(f.scopes) > 0 {
 		form.Set("scope", strings.Join(f.scopes, " "))
 	}
 	form["audience"] = f.audiences
 	account, err := accountOf(c, f.account)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if account == "" {
-		secret, ca, err := secretOfClient(ctx, cluster, c)
-		form.Set("client_secret", secret)
-		f.endpoint.ca = ca
-		return form, err
+		d, err := deliveredTo(ctx, cluster, c)
+		form.Set("client_secret", d.secret)
+		f.endpoint.ca = d.ca
+		return form, d.tokenURL, err
 	}
 	f.endpoint.trust(ctx, cluster)
 	assertion, err := accountToken(ctx, cluster, c, account)
 	form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	form.Set("client_assertion", assertion)
-	return form, err
+	return form, c.Status.TokenURL, err
 }
 
 // accountOf is the ServiceAccount that a client authenticates by; "": by its secret.
@@ -170,32 +171,40 @@ func accountOf(c *v1alpha1.M2MClient, asked string) (string, error) {
 	return "", errNoSecretHere(c)
 }
 
-// secretOfClient reads the client_secret from the Secret that the operator delivered, and
-// what its token endpoint is trusted by, if that isn't what the system has.
-func secretOfClient(ctx context.Context, cluster client.Reader, c *v1alpha1.M2MClient) (secret string, ca []byte, err error) {
+// delivered is what a request for a token takes from a Secret of the operator's.
+type delivered struct {
+	secret   string
+	tokenURL string
+	ca       []byte // by which the endpoint is trusted, if not by what the system has
+}
+
+// deliveredTo reads the Secret that the operator delivered to a client.
+func deliveredTo(ctx context.Context, cluster client.Reader, c *v1alpha1.M2MClient) (delivered, error) {
 	if c.Status.SecretName == "" {
-		return "", nil, fmt.Errorf("the secret of M2MClient %s/%s is not delivered yet: %s", c.Namespace, c.Name, notReady(c))
+		return delivered{}, fmt.Errorf("the secret of M2MClient %s/%s is not delivered yet: %s", c.Namespace, c.Name, notReady(c))
 	}
 	s := &corev1.Secret{}
 	key := client.ObjectKey{Namespace: c.Namespace, Name: c.Status.SecretName}
 	if err := cluster.Get(ctx, key, s); apierrors.IsNotFound(err) {
-		return "", nil, fmt.Errorf("the Secret %s is gone, and comes back by itself: %s", key, notReady(c))
+		return delivered{}, fmt.Errorf("the Secret %s is gone, and comes back by itself: %s", key, notReady(c))
 	} else if err != nil {
-		return "", nil, err
+		return delivered{}, err
 	}
 	// Another Secret of the name might hold another's credential.
 	if s.Annotations[v1alpha1.AnnotationClientUID] != string(c.UID) {
-		return "", nil, fmt.Errorf("the Secret %s is not the one that the operator made for M2MClient %s: %s", key, c.Name, notReady(c))
+		return delivered{}, fmt.Errorf("the Secret %s is not the one that the operator made for M2MClient %s: %s", key, c.Name, notReady(c))
 	}
-	name, authority := "client_secret", v1alpha1.AuthorityBundleKey
+	name, endpoint, authority := "client_secret", "token_url", v1alpha1.AuthorityBundleKey
 	if c.Spec.Secret != nil && c.Spec.Secret.Template != nil && c.Spec.Secret.Template.Keys != nil {
 		keys := c.Spec.Secret.Template.Keys
-		name, authority = cmp.Or(string(keys.ClientSecret), name), cmp.Or(string(keys.CACertificate), authority)
+		name, endpoint, authority = cmp.Or(string(keys.ClientSecret), name), cmp.Or(string(keys.TokenURL), endpoint), cmp.Or(string(keys.CACertificate), authority)
 	}
-	if len(s.Data[name]) == 0 {
-		return "", nil, fmt.Errorf("the Secret %s has no key %q: the operator has not yet written it as spec.secret.template says", key, name)
+	for _, required := range []string{name, endpoint} {
+		if len(s.Data[required]) == 0 {
+			return delivered{}, fmt.Errorf("the Secret %s has no key %q: the operator has not yet written it as spec.secret.template says", key, required)
+		}
 	}
-	return string(s.Data[name]), s.Data[authority], nil
+	return delivered{string(s.Data[name]), string(s.Data[endpoint]), s.Data[authority]}, nil
 }
 
 // assertionSeconds is the least that the API server gives.
@@ -224,9 +233,9 @@ func accountToken(ctx context.Context, cluster client.Client, c *v1alpha1.M2MCli
 // maxAnswer bounds an answer of the token endpoint.
 const maxAnswer = 1 << 20
 
-// fetch asks the token endpoint for a token.
-func (f *fetching) fetch(ctx context.Context, c *v1alpha1.M2MClient, form url.Values) (body []byte, token string, err error) {
-	to, host, err := f.endpoint.rebase(c.Status.TokenURL)
+// fetch asks a token endpoint for a token.
+func (f *fetching) fetch(ctx context.Context, c *v1alpha1.M2MClient, endpoint string, form url.Values) (body []byte, token string, err error) {
+	to, host, err := f.endpoint.rebase(endpoint)
 	if err != nil {
 		return nil, "", err
 	}

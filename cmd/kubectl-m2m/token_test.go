@@ -16,8 +16,10 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 )
@@ -37,7 +39,7 @@ const theSecret = "0123456789-the-secret"
 // fetchFrom asks a token endpoint for a token with a secret.
 func fetchFrom(ctx context.Context, e endpoint, c *v1alpha1.M2MClient) (string, error) {
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {c.Status.ClientID}, "client_secret": {theSecret}}
-	_, token, err := (&fetching{endpoint: e}).fetch(ctx, c, form)
+	_, token, err := (&fetching{endpoint: e}).fetch(ctx, c, c.Status.TokenURL, form)
 	return token, err
 }
 
@@ -57,6 +59,35 @@ func TestFetch(t *testing.T) {
 	}
 	if got.URL.String() != "/v1/public/p/oauth2/token" || got.Header.Get("Authorization") != "" || form.Get("client_secret") != theSecret {
 		t.Errorf("%s %v", got.URL, form)
+	}
+}
+
+// readsSecret answers every Get with a Secret.
+type readsSecret struct {
+	client.Client
+	secret corev1.Secret
+}
+
+func (r readsSecret) Get(_ context.Context, _ client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+	*o.(*corev1.Secret) = r.secret
+	return nil
+}
+
+// A secret goes to the endpoint that its Secret names: a status may be somebody's who wants it.
+func TestSecretGoesWhereItBelongs(t *testing.T) {
+	c := clientAt("https://evil.example.com/v1/public/p/oauth2/token")
+	c.UID, c.Status.SecretName = "uid", "billing"
+	s := corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.AnnotationClientUID: "uid"}},
+		Data:       map[string][]byte{"client_secret": []byte(theSecret), "token_url": []byte("https://good.example.com/token")},
+	}
+	form, endpoint, err := (&fetching{}).credential(t.Context(), readsSecret{secret: s}, c)
+	if err != nil || form.Get("client_secret") != theSecret || endpoint != "https://good.example.com/token" {
+		t.Errorf("%v to %s, %v", form, endpoint, err)
+	}
+	delete(s.Data, "token_url")
+	if _, _, err := (&fetching{}).credential(t.Context(), readsSecret{secret: s}, c); err == nil || !strings.Contains(err.Error(), `no key "token_url"`) {
+		t.Errorf("a Secret that names none: %v", err)
 	}
 }
 

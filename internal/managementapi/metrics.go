@@ -66,6 +66,10 @@ func (m *metrics) count(c *call, elapsed time.Duration) {
 	if !slices.Contains(outcomes, outcome) {
 		outcome = unknownOutcome
 	}
+	// What an alert looks for is there from the first call on: increase() sees no step from nothing.
+	for _, failure := range []string{TypeInternal, TypeUnavailable} {
+		m.requests.WithLabelValues(issuer, does, failure)
+	}
 	m.requests.WithLabelValues(issuer, does, outcome).Inc()
 	m.duration.WithLabelValues(does).Observe(elapsed.Seconds())
 }

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
@@ -31,6 +34,16 @@ func TestOldSnapshot(t *testing.T) {
 	})
 	old := &snapshotted{t: t, Installation: i, kubeconfig: filepath.Join(dir, "state", "kubeconfig")}
 	rotated, inactive, deleted := old.client("rotated"), old.client("inactive"), old.client("deleted")
+	old.run("create", "keyless", "--no-secret", "--service-account=keyless")
+	staged := old.client("staged")
+	c := old.get("staged")
+	c.Spec.Rotation = &v1alpha1.RotationSpec{Mode: v1alpha1.RotationStaged}
+	if err := i.Update(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	old.run("rotate", "staged", "--wait")
+	next := *staged
+	next.secret = string(old.secretOf(old.get("staged")).Data["next_client_secret"])
 	if err := i.Cluster.Snapshot(t.Context(), filepath.Join(dir, "snapshot")); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +52,10 @@ func TestOldSnapshot(t *testing.T) {
 	old.run("revoke", "rotated", "--previous", "--wait")
 	old.run("deactivate", "inactive", "--wait")
 	old.run("delete", "deleted", "--yes")
-	for _, c := range []*credential{rotated, inactive, deleted} {
+	old.run("cancel", "staged", "--wait")
+	old.run("delete", "staged", "--yes")
+	back := []*credential{rotated, inactive, deleted, staged, &next}
+	for _, c := range back {
 		old.wantStatus(c, http.StatusUnauthorized, "before the restore")
 	}
 	late := old.client("late")
@@ -53,22 +69,69 @@ func TestOldSnapshot(t *testing.T) {
 	if err := i.RestartServer(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []*credential{rotated, inactive, deleted} {
+	for _, c := range back {
 		old.wantStatus(c, http.StatusOK, "it came back with the snapshot")
 	}
 	old.wantStatus(late, http.StatusUnauthorized, "it was made after the snapshot")
 
 	// Rotate all, and when the pods have moved on, end what was valid then.
-	old.run("rotate", "-A", "--all", "--wait")
+	contains(t, old.run("promote", "-A", "--all", "--wait"), "staged promoted", "rotated of namespace default passed over: its rotations are not staged")
+	contains(t, old.run("rotate", "-A", "--all", "--wait"), "keyless of namespace default passed over: it has no secret")
+	old.run("promote", "-A", "--all", "--wait")
 	old.run("revoke", "-A", "--all", "--previous", "--wait")
 	old.run("revoke", "-A", "--all", "--tokens", "--wait")
-	for _, c := range []*credential{rotated, inactive, deleted} {
+	for _, c := range back {
 		old.wantStatus(c, http.StatusUnauthorized, "all was closed")
 		now := old.read(c.name)
 		if now.id != c.id || now.secret == c.secret {
 			t.Errorf("%s: id %s, was %s; same secret: %v", c.name, now.id, c.id, now.secret == c.secret)
 		}
 		old.wantStatus(now, http.StatusOK, "its Secret has a new one")
+	}
+	old.restoreAll(back[:3])
+}
+
+// restoreAll deletes issuers and clients, so that there is what a new cluster has in which
+// pepper and signing keys were restored, and lets a backup bring the rest back.
+func (s *snapshotted) restoreAll(clients []*credential) {
+	var backup []byte
+	for _, args := range [][]string{
+		{"get", "secrets", "-A", "-l", v1alpha1.LabelClient, "-o", "json"},
+		{"get", "clusterm2missuers,m2mclients", "-A", "-o", "json"},
+	} {
+		out, err := s.Cluster.Kubectl(s.t.Context(), args...).Output()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		backup = append(backup, out...)
+	}
+	file := filepath.Join(s.t.TempDir(), "backup.json")
+	if err := os.WriteFile(file, backup, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	var were []*credential
+	for _, c := range clients {
+		were = append(were, s.read(c.name))
+	}
+	s.run("delete", "--all", "--yes")
+	issuer := &v1alpha1.ClusterM2MIssuer{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	if err := s.Delete(s.t.Context(), issuer); err != nil {
+		s.t.Fatal(err)
+	}
+	eventually.Right(s.t, func() string {
+		if response, err := http.Get(strings.Replace(were[0].tokenURL, "/oauth2/token", "/oauth2/jwks", 1)); err == nil {
+			if response.Body.Close(); response.StatusCode == http.StatusOK {
+				return "the issuer still has keys"
+			}
+		}
+		return ""
+	})
+	contains(s.t, s.run("restore", "-f", file), "clusterm2missuer.m2m-operator.dev/default created", "rotated restored: client_id "+were[0].id)
+	for _, c := range were {
+		s.wantStatus(c, http.StatusOK, "it was restored")
+		if now := s.read(c.name); *now != *c {
+			s.t.Errorf("%s was restored with another credential", c.name)
+		}
 	}
 }
 
@@ -83,9 +146,9 @@ type snapshotted struct {
 type credential struct{ name, id, secret, tokenURL string }
 
 // run runs kubectl-m2m in the namespace `default`, which must succeed.
-func (s *snapshotted) run(args ...string) {
+func (s *snapshotted) run(args ...string) string {
 	s.t.Helper()
-	mustRun(s.t, append(args, "--kubeconfig", s.kubeconfig)...)
+	return mustRun(s.t, append(args, "--kubeconfig", s.kubeconfig)...)
 }
 
 func (s *snapshotted) client(name string) *credential {
@@ -94,17 +157,29 @@ func (s *snapshotted) client(name string) *credential {
 	return s.read(name)
 }
 
-func (s *snapshotted) read(name string) *credential {
+func (s *snapshotted) get(name string) *v1alpha1.M2MClient {
 	s.t.Helper()
 	c := &v1alpha1.M2MClient{}
 	if err := s.Get(s.t.Context(), client.ObjectKey{Namespace: "default", Name: name}, c); err != nil {
 		s.t.Fatal(err)
 	}
+	return c
+}
+
+func (s *snapshotted) secretOf(c *v1alpha1.M2MClient) *corev1.Secret {
+	s.t.Helper()
 	secret := &corev1.Secret{}
-	if err := s.Get(s.t.Context(), client.ObjectKey{Namespace: "default", Name: c.Status.SecretName}, secret); err != nil {
+	if err := s.Get(s.t.Context(), client.ObjectKey{Namespace: c.Namespace, Name: c.Status.SecretName}, secret); err != nil {
 		s.t.Fatal(err)
 	}
-	return &credential{name, string(secret.Data["client_id"]), string(secret.Data["client_secret"]), c.Status.TokenURL}
+	return secret
+}
+
+func (s *snapshotted) read(name string) *credential {
+	s.t.Helper()
+	c := s.get(name)
+	data := s.secretOf(c).Data
+	return &credential{name, string(data["client_id"]), string(data["client_secret"]), c.Status.TokenURL}
 }
 
 // wantStatus waits until the token server answers a credential so.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 )
 
 const chart = "charts/m2m-operator"
@@ -160,13 +161,29 @@ func TestChartLint(t *testing.T) {
 	}
 }
 
+// A Prometheus selects by labels of its own, and alerts link to where the runbooks are kept.
+func TestChartMonitoring(t *testing.T) {
+	const runbooks = "https://wiki.example.com/runbooks"
+	got := byName(t, template(t, "--set=monitoring.enabled=true,monitoring.labels.release=prometheus,monitoring.runbooks="+runbooks))
+	for _, kind := range []string{"ServiceMonitor", "PrometheusRule"} {
+		o := got[kind+" "+operatorNamespace+"/m2m-operator"]
+		if o == nil || o.GetLabels()["release"] != "prometheus" || o.GetLabels()["app.kubernetes.io/name"] != "m2m-operator" {
+			t.Errorf("%s: %v", kind, o)
+		}
+	}
+	rules, err := yaml.Marshal(got["PrometheusRule "+operatorNamespace+"/m2m-operator"])
+	if links := strings.Count(string(rules), "runbook_url: "); err != nil || links == 0 || links != strings.Count(string(rules), "runbook_url: "+runbooks+"#m2m") {
+		t.Errorf("%d links, %v", links, err)
+	}
+}
+
 // A value that the chart doesn't know, or can't use, is an error and not a silence.
 func TestChartRefusesValues(t *testing.T) {
 	for _, set := range []string{
 		"image.tagg=v1", "replicas=3", "server.replica=3", "controller.resources.request.cpu=1", "api.tls.own=false",
 		"image.pullPolicy=Sometimes", "image.digest=latest", "issuer.url=http://auth.example.com", "issuer.url=https://auth.example.com/path",
 		"issuer.environment=Production", "namespaces={Team_A}", "namespaces={a,a}", "logLevel=trace", "server.trustedProxies={everybody}",
-		"server.replicas=0", "networkPolicy.apiServerPorts={0}", "priorityClass.value=2000000000", "server.extraArgs={rm}",
+		"server.replicas=0", "networkPolicy.apiServerPorts={0}", "priorityClass.value=2000000000", "server.extraArgs={rm}", "monitoring.runbooks=wiki",
 	} {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(root, "bin/helm"), "template", "m2m-operator", filepath.Join(root, chart), "--set", set)
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "schema") {

@@ -20,13 +20,18 @@ Takes root and glob; namespace, where the objects are to be in one. */}}
 {{- define "m2m-operator.shipped" -}}
 {{- $root := .root }}
 {{- $namespace := .namespace }}
+{{- $more := .labels | default dict }}
+{{- $runbooks := .runbooks }}
 {{- range $path, $content := $root.Files.Glob .glob }}
 {{- $text := toString $content | replace "m2m-system" $root.Release.Namespace | replace "m2m-api" $root.Values.api.namespace }}
+{{- if $runbooks }}
+{{- $text = replace "runbook_url: docs/runbooks.md#" (printf "runbook_url: %s#" $runbooks) $text }}
+{{- end }}
 {{- range $document := regexSplit "(?m)^---$" $text -1 }}
 {{- $object := fromYaml $document }}
 {{- if $object.kind }}
 {{- $labels := get $object.metadata "labels" | default dict }}
-{{- $_ := set $object.metadata "labels" (merge (dict "app.kubernetes.io/name" "m2m-operator") $labels) }}
+{{- $_ := set $object.metadata "labels" (merge (dict "app.kubernetes.io/name" "m2m-operator") $more $labels) }}
 {{- if $namespace }}
 {{- $_ := set $object.metadata "namespace" $namespace }}
 {{- end }}
