@@ -21,7 +21,9 @@ type backup struct {
 	clients []*unstructured.Unstructured
 	// versions are those that the clients have in their Secrets.
 	versions map[client.ObjectKey]string
-	skipped  []string
+	// ids are those that the clients had.
+	ids     map[client.ObjectKey]string
+	skipped []string
 }
 
 // newBackup takes issuers, M2MClients and their Secrets from objects, and from these all
@@ -29,7 +31,7 @@ type backup struct {
 // one. Where the objects have clients, only Secrets of these are taken: one that outlived
 // its client (Retain) must not become another's.
 func newBackup(objects []*unstructured.Unstructured, namespace string) backup {
-	b := backup{versions: map[client.ObjectKey]string{}}
+	b := backup{versions: map[client.ObjectKey]string{}, ids: map[client.ObjectKey]string{}}
 	uids := clientUIDs(objects, namespace)
 	for _, o := range objects {
 		o = o.DeepCopy()
@@ -44,6 +46,7 @@ func newBackup(objects []*unstructured.Unstructured, namespace string) backup {
 		case o.GroupVersionKind() == issuerGVK:
 			b.issuers = append(b.issuers, asNew(o))
 		case o.GroupVersionKind() == clientGVK:
+			b.ids[client.ObjectKeyFromObject(o)], _, _ = unstructured.NestedString(o.Object, "status", "clientID")
 			b.clients = append(b.clients, asNew(o))
 		case o.GetKind() != "Secret" || o.GetAPIVersion() != "v1":
 			b.skipped = append(b.skipped, name+": only ClusterM2MIssuers, M2MClients and their Secrets are restored")

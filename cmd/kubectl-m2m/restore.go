@@ -125,11 +125,11 @@ func (r *restoration) adopt(ctx context.Context, key client.ObjectKey) error {
 	if err := r.cluster.Patch(ctx, secret, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldManager)); err != nil {
 		return err
 	}
-	return r.await(ctx, key, c.UID, version)
+	return r.await(ctx, key, c.UID, version, "")
 }
 
-// await waits until a client has its earlier credential.
-func (r *restoration) await(ctx context.Context, key client.ObjectKey, uid types.UID, version string) error {
+// await waits until a client has its earlier credential, and its id where that is known.
+func (r *restoration) await(ctx context.Context, key client.ObjectKey, uid types.UID, version, id string) error {
 	if !r.wait.on {
 		fmt.Fprintf(r.Out, "%s%s restore requested\n", clientKind, key.Name)
 		return nil
@@ -141,19 +141,21 @@ func (r *restoration) await(ctx context.Context, key client.ObjectKey, uid types
 	if now := versionOf(c, roleCurrent); version != "" && now != version {
 		return fmt.Errorf("M2MClient %s is ready, but with version %s of a secret and not %s: see `kubectl m2m get -n %s %s`", key, now, clean(version), key.Namespace, key.Name)
 	}
-	fmt.Fprintf(r.Out, "%s%s %s\n", clientKind, key.Name, restored(c, version))
+	fmt.Fprintf(r.Out, "%s%s %s\n", clientKind, key.Name, restored(c, version, id))
 	return nil
 }
 
-// restored says what a client has again, given the version that its Secret had: without
-// one, only the management API's clients have anything.
-func restored(c *v1alpha1.M2MClient, version string) string {
+// restored says what a client has again, given the version that its Secret had, and its id
+// if that is known: without a Secret, only the management API's clients have anything.
+func restored(c *v1alpha1.M2MClient, version, was string) string {
 	id := clean(c.Status.ClientID)
 	switch {
 	case version != "":
 		return fmt.Sprintf("restored: client_id %s, version %s", id, clean(version))
 	case c.Annotations[v1alpha1.AnnotationCredential] != "":
 		return fmt.Sprintf("restored: client_id %s, with the secrets that the management API made", id)
+	case was != "" && was != c.Status.ClientID:
+		return fmt.Sprintf("is ready as client_id %s, and was %s: without a Secret only spec.clientID brings an id back", id, clean(was))
 	}
 	return fmt.Sprintf("is ready as client_id %s: there was no Secret of it to restore", id)
 }
@@ -260,7 +262,7 @@ func (r *restoration) restoreAll(ctx context.Context, b backup) error {
 		if err := r.release(ctx, clients[key]); err != nil {
 			return err
 		}
-		return r.await(ctx, key, clients[key].GetUID(), b.versions[key])
+		return r.await(ctx, key, clients[key].GetUID(), b.versions[key], b.ids[key])
 	}))
 	return errors.Join(failures...)
 }

@@ -217,11 +217,19 @@ func TestRestored(t *testing.T) {
 		`{"status": {"clientID": "x"}}`: "is ready as client_id x: there was no Secret of it to restore",
 		`{"metadata": {"annotations": {"m2m-operator.dev/credential": "y"}}, "status": {"clientID": "x"}}`: "restored: client_id x, with the secrets that the management API made",
 	} {
-		if got := restored(clientOf(t, text), ""); got != want {
+		if got := restored(clientOf(t, text), "", ""); got != want {
 			t.Error(got)
 		}
 	}
-	if got := restored(clientOf(t, `{"status": {"clientID": "x"}}`), "1-a"); got != "restored: client_id x, version 1-a" {
+	for was, want := range map[string]string{
+		"x": "is ready as client_id x: there was no Secret of it to restore",
+		"y": "is ready as client_id x, and was y: without a Secret only spec.clientID brings an id back",
+	} {
+		if got := restored(clientOf(t, `{"status": {"clientID": "x"}}`), "", was); got != want {
+			t.Error(got)
+		}
+	}
+	if got := restored(clientOf(t, `{"status": {"clientID": "x"}}`), "1-a", "x"); got != "restored: client_id x, version 1-a" {
 		t.Error(got)
 	}
 }

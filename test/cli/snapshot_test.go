@@ -113,6 +113,7 @@ func (s *snapshotted) restoreAll(clients []*credential) {
 	for _, c := range clients {
 		were = append(were, s.read(c.name))
 	}
+	keyless := s.get("keyless").Status.ClientID
 	s.run("delete", "--all", "--yes")
 	issuer := &v1alpha1.ClusterM2MIssuer{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
 	if err := s.Delete(s.t.Context(), issuer); err != nil {
@@ -126,7 +127,7 @@ func (s *snapshotted) restoreAll(clients []*credential) {
 		}
 		return ""
 	})
-	contains(s.t, s.run("restore", "-f", file), "clusterm2missuer.m2m-operator.dev/default created", "rotated restored: client_id "+were[0].id)
+	contains(s.t, s.run("restore", "-f", file), "keyless is ready as client_id", "and was "+keyless+": without a Secret", "clusterm2missuer.m2m-operator.dev/default created", "rotated restored: client_id "+were[0].id)
 	for _, c := range were {
 		s.wantStatus(c, http.StatusOK, "it was restored")
 		if now := s.read(c.name); *now != *c {
