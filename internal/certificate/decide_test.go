@@ -113,10 +113,10 @@ func TestSuccession(t *testing.T) {
 		spread bool
 		signs  bool
 	}{
-		"too early":       {start.Add(notice - time.Second), true, false},
-		"heard":           {start.Add(notice), true, true},
-		"not by all":      {start.Add(holdup - time.Second), false, false},
-		"long enough":     {start.Add(holdup), false, true},
+		"too early":   {start.Add(notice - time.Second), true, false},
+		"heard":       {start.Add(notice), true, true},
+		"not by all":  {start.Add(holdup - time.Second), false, false},
+		"long enough": {start.Add(holdup), false, true},
 	} {
 		d := decide(t, Input{Now: test.at, Authorities: shown.Authorities, Serving: first.Serving, Shown: true, Spread: test.spread})
 		if signs := !d.Authorities[0].Replaced.IsZero(); signs != test.signs {
