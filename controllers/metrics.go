@@ -64,9 +64,16 @@ func (s *standings) note(c *v1alpha1.M2MClient, status *v1alpha1.M2MClientStatus
 // reasonPending stands for a client without conditions.
 const reasonPending = "Pending"
 
-// rotates tells whether a client rotates at its time; others wait for a person.
+// rotates tells whether a client rotates at its time, as do those that don't get all that
+// they ask for. Others wait for a person.
 func rotates(reason string) bool {
-	return reason == v1alpha1.ReasonIssued || reason == v1alpha1.ReasonRotating || reason == v1alpha1.ReasonTooManyVersions
+	switch reason {
+	case v1alpha1.ReasonIssued, v1alpha1.ReasonRotating, v1alpha1.ReasonTooManyVersions,
+		v1alpha1.ReasonNotGranted, v1alpha1.ReasonLifetimeOutOfBounds, v1alpha1.ReasonMetadataTooLarge, v1alpha1.ReasonClaimsTooLarge,
+		v1alpha1.ReasonInvalidPublicKeys, v1alpha1.ReasonRestartForbidden, v1alpha1.ReasonRestartFailed:
+		return true
+	}
+	return false
 }
 
 // firstEnd is when the first replaced secret ends.

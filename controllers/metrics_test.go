@@ -73,7 +73,11 @@ func TestOverview(t *testing.T) {
 	note("due", false, v1alpha1.M2MClientStatus{Conditions: []metav1.Condition{ready}, NextRotationTime: at(-60)})
 	note("paused", true, v1alpha1.M2MClientStatus{Conditions: []metav1.Condition{ready}, NextRotationTime: at(-9999)})
 	note("paused, and refused for longest", true, v1alpha1.M2MClientStatus{Conditions: refused(-9999)})
-	note("refused", false, v1alpha1.M2MClientStatus{Conditions: refused(-100), NextRotationTime: at(-9999)})
+	note("refused", false, v1alpha1.M2MClientStatus{Conditions: refused(-100), NextRotationTime: at(-90)})
+	note("conflict", false, v1alpha1.M2MClientStatus{
+		Conditions:       []metav1.Condition{condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretConflict, -10)},
+		NextRotationTime: at(-9999),
+	})
 	note("refused for longer", false, v1alpha1.M2MClientStatus{Conditions: refused(-200)})
 	note("in use", false, v1alpha1.M2MClientStatus{Conditions: inUse(v1alpha1.ReasonInUse), Credentials: ends(70, 40)})
 	note("not reported", false, v1alpha1.M2MClientStatus{Conditions: inUse(v1alpha1.ReasonUnreported), Credentials: ends(7, 4)})
@@ -97,10 +101,12 @@ func TestOverview(t *testing.T) {
 		"m2m_issuer_condition Ready default SigningKeyLost 0",
 		"m2m_managed_clients false NotGranted 3",
 		"m2m_managed_clients false Pending 1",
+		"m2m_managed_clients false SecretConflict 1",
 		"m2m_managed_clients true Issued 5",
 		"m2m_managed_clients_unready_since_timestamp_seconds NotGranted -200",
 		"m2m_managed_clients_unready_since_timestamp_seconds Pending -500",
-		"m2m_next_rotation_timestamp_seconds -60",
+		"m2m_managed_clients_unready_since_timestamp_seconds SecretConflict -10",
+		"m2m_next_rotation_timestamp_seconds -90",
 		"m2m_previous_secret_deadline_timestamp_seconds 40",
 		"m2m_previous_secrets_in_use 2",
 		"m2m_signing_key_active_from_timestamp_seconds default Active -70",
