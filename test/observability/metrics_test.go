@@ -2,8 +2,12 @@ package observability
 
 import (
 	"io"
+	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +102,41 @@ func TestMetricsLint(t *testing.T) {
 var sometimes = []string{
 	"m2m_serving_certificate_not_after_timestamp_seconds", // cmd/m2m-operator: with TLS
 	"m2m_previous_secret_deadline_timestamp_seconds",      // controllers: a replaced secret is in use
+}
+
+// The table of docs/operations.md has all that we register, and which role shows it.
+func TestMetricsAreDocumented(t *testing.T) {
+	busy(t)
+	page, err := os.ReadFile(filepath.Join(root, "docs/operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{} // role and name
+	for _, row := range regexp.MustCompile("(?m)^\\| (`m2m_.*?) \\| (.*?) \\|").FindAllStringSubmatch(string(page), -1) {
+		roles := strings.Split(strings.ToLower(row[2]), ", ")
+		if row[2] == "all" {
+			roles = slices.Collect(maps.Keys(operator.MetricsURLs()))
+		}
+		for _, name := range strings.Split(row[1], ", ") {
+			for _, role := range roles {
+				documented[role+" "+strings.Trim(name, "`")] = true
+			}
+		}
+	}
+	for role, at := range operator.MetricsURLs() {
+		for _, line := range regexp.MustCompile(`(?m)^# TYPE (m2m_\S+)`).FindAllStringSubmatch(scrape(t, at), -1) {
+			if key := role + " " + line[1]; !documented[key] {
+				t.Errorf("docs/operations.md doesn't say that the %s shows %s", role, line[1])
+			} else {
+				delete(documented, key)
+			}
+		}
+	}
+	for key := range documented {
+		if _, name, _ := strings.Cut(key, " "); !slices.Contains(sometimes, name) {
+			t.Errorf("docs/operations.md has %s, which isn't shown", key)
+		}
+	}
 }
 
 // exposed are the names of all that the roles show.
