@@ -360,13 +360,14 @@ const spreadTime = 12 * time.Hour
 // authorityFor is the bundle by which a client trusts its token endpoint; empty where that
 // isn't at a name of the operator's own certificate: others know what it is trusted by. Of a
 // change clients that have an earlier bundle are told by and by: they keep it till the time
-// that is returned.
+// that is returned. One that shares no authority with the new one is of no use any more, or
+// not to be trusted.
 func (t *trust) authorityFor(issuerURL, uid, has, hasID string, now time.Time) (bundle string, at time.Time) {
 	u, err := url.Parse(issuerURL)
 	if err != nil || t.bundle == "" || !certificate.Covers(t.names, u.Hostname()) {
 		return "", time.Time{}
 	}
-	if has == "" || has == t.bundle || certificate.ID([]byte(has)) != hasID {
+	if has == t.bundle || certificate.ID([]byte(has)) != hasID || !certificate.Share([]byte(has), []byte(t.bundle)) {
 		return t.bundle, time.Time{}
 	}
 	h := fnv.New64a()

@@ -84,6 +84,17 @@ func Names(chain []byte) ([]string, error) {
 	return certificates[0].DNSNames, nil
 }
 
+// Share tells whether two bundles have an authority in common. Who has the one trusts a
+// server of the other at least for a while, if they have.
+func Share(one, other []byte) bool {
+	a, errA := parseCertificates(one)
+	b, errB := parseCertificates(other)
+	if errA != nil || errB != nil {
+		return false
+	}
+	return slices.ContainsFunc(a, func(c *x509.Certificate) bool { return slices.ContainsFunc(b, c.Equal) })
+}
+
 // Covers tells whether a certificate with these names is one for a host (RFC 9525 section 6).
 func Covers(names []string, host string) bool {
 	return (&x509.Certificate{DNSNames: names}).VerifyHostname(host) == nil
