@@ -197,7 +197,7 @@ func (r *CertificateReconciler) serving(ctx context.Context) (map[string]*corev1
 }
 
 func isOurs(o client.Object) bool {
-	return o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy
+	return o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy && !v1alpha1.IsMarked(o)
 }
 
 // known tells whether a bundle is in the ConfigMap, and whether all Secrets of clients that
@@ -328,7 +328,7 @@ func (r *CertificateReconciler) publish(ctx context.Context) error {
 		return err
 	}
 	t := &trust{since: r.Now()}
-	if s != nil {
+	if s != nil && !v1alpha1.IsMarked(s) {
 		if t.names, err = certificate.Names(s.Data[corev1.TLSCertKey]); err != nil {
 			log.FromContext(ctx).Error(err, "The token servers' certificate can't be read: clients get no authority for it", "secret", client.ObjectKeyFromObject(s))
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -136,6 +137,10 @@ var (
 
 func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient, namespace *metav1.PartialObjectMetadata) (outcome, error) {
 	out := outcome{record: journal.Read(&c.Status), restartedFor: c.Status.RestartedFor}
+	if why := reserved(c, r.Installation.Namespace); why != "" {
+		out.verdict = stalled(v1alpha1.ReasonReservedName, why)
+		return out, nil
+	}
 	issuer, verdict, err := r.issuer(ctx, c)
 	if err != nil || issuer == nil {
 		out.verdict = verdict
@@ -168,6 +173,20 @@ func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient,
 		return r.decide(ctx, c, found, out)
 	}
 	return result, err
+}
+
+// reserved says why a client can't be where it is, or be named so: in the operator's
+// namespace, and under names of its form, stand keys that all credentials depend on.
+func reserved(c *v1alpha1.M2MClient, operator string) string {
+	switch {
+	case c.Namespace == operator:
+		return fmt.Sprintf("no M2MClient lives in namespace %q, which holds the operator's own keys: create it in another namespace", operator)
+	case strings.HasPrefix(c.Name, v1alpha1.ReservedPrefix):
+		return fmt.Sprintf("names that begin with %q are the operator's own: create the M2MClient with another name", v1alpha1.ReservedPrefix)
+	case strings.HasPrefix(secretName(c), v1alpha1.ReservedPrefix):
+		return fmt.Sprintf("names that begin with %q are the operator's own: choose another spec.secret.name", v1alpha1.ReservedPrefix)
+	}
+	return ""
 }
 
 // existsError says that a Secret exists which the cache doesn't have: somebody

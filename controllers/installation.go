@@ -105,6 +105,9 @@ func (i *Installation) Pepper(ctx context.Context) (*credential.Pepper, error) {
 	if err != nil {
 		return nil, err
 	}
+	if v1alpha1.IsMarked(secret) {
+		return nil, &LostError{fmt.Sprintf("Secret %s, which every credential is checked with, was made for an M2MClient, so it could hold anybody's keys and is not used: delete it, and restore the pepper from a backup%s", i.pepperKey(), withoutBackup)}
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.loaded.pepper != nil && i.loaded.resourceVersion == secret.ResourceVersion {

@@ -33,6 +33,10 @@ func (r *IssuerReconciler) keys(ctx context.Context, issuer *v1alpha1.ClusterM2M
 		return issued{}, err
 	}
 	var ring keyring.Ring
+	if secret != nil && v1alpha1.IsMarked(secret) {
+		return issued{verdict: stalled(v1alpha1.ReasonSigningKeyCorrupt, fmt.Sprintf(
+			"Secret %s was made for an M2MClient, so its keys could be anybody's and are not used: delete it, and restore the signing keys from a backup if there were any", r.keysKey(issuer.Name)))}, nil
+	}
 	if secret == nil {
 		if lost, err := r.lost(ctx, issuer); err != nil || lost.reason != "" {
 			return issued{verdict: lost}, err
@@ -192,6 +196,9 @@ func (r *IssuerReconciler) keepForComeback(ctx context.Context, name string) (ct
 	secret := &corev1.Secret{}
 	if err := r.Client.Get(ctx, r.keysKey(name), secret); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if v1alpha1.IsMarked(secret) {
+		return ctrl.Result{}, nil
 	}
 	// The API server has the last word on whether the issuer is gone.
 	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &v1alpha1.ClusterM2MIssuer{})

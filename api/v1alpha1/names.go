@@ -50,6 +50,9 @@ const (
 	ReasonIssuerNotReady = "IssuerNotReady"
 	// ReasonSecretConflict: the Secret's name is taken.
 	ReasonSecretConflict = "SecretConflict"
+	// ReasonReservedName: the client is in the operator's own namespace, or it or its Secret
+	// has a name of the operator's form.
+	ReasonReservedName = "ReservedName"
 	// ReasonSecretForbidden: the API server refused the Secret, by a quota or a policy.
 	ReasonSecretForbidden = "SecretForbidden"
 	// ReasonMetadataTooLarge: trustedMetadata is over 4 KiB and never put into a token.

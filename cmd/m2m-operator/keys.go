@@ -100,6 +100,9 @@ func exportKeys(ctx context.Context, c *common, issuer, output string, stdout io
 	if err := cluster.Get(ctx, c.keysKey(issuer), secret); err != nil {
 		return fmt.Errorf("reading the keys of issuer %q: %w", issuer, err)
 	}
+	if v1alpha1.IsMarked(secret) {
+		return fmt.Errorf("the keys of issuer %q are not exported: Secret %s was made for an M2MClient", issuer, secret.Name)
+	}
 	if _, err := keyring.Parse(secret.Data); err != nil {
 		return fmt.Errorf("the keys of issuer %q are not exported: %w", issuer, err)
 	}
@@ -151,6 +154,8 @@ func importKeys(ctx context.Context, c *common, issuer, file string, replace boo
 			Namespace: key.Namespace, Name: key.Name, Labels: map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy},
 		}, Data: data}
 		err = cluster.Create(ctx, secret)
+	case err == nil && v1alpha1.IsMarked(secret):
+		return fmt.Errorf("secret %s was made for an M2MClient, and would not be used as keys: delete it first", secret.Name)
 	case err == nil:
 		if others := otherKeys(secret, ring); len(others) > 0 && !replace {
 			return fmt.Errorf("issuer %q has other keys already (%s): tokens that they have signed would no longer verify; if that is what you want, say --replace", issuer, others)

@@ -160,6 +160,13 @@ func version(o metav1.Object) uint64 {
 func (c *Cluster) setSecret(o metav1.Object) {
 	secret := o.(*corev1.Secret)
 	switch {
+	case v1alpha1.IsMarked(secret):
+		// What a client's author can fill is neither the pepper nor a project secret.
+		if secret.Name == v1alpha1.PepperSecret {
+			c.log.Error("The pepper is not used: its Secret was made for an M2MClient", "secret", secret.Name)
+			c.setPepper(nil, secret.UID)
+		}
+		remove(c, c.secrets, secret.UID)
 	case secret.Name == v1alpha1.PepperSecret:
 		pepper, err := credential.ParsePepper(secret.Data)
 		if err != nil {

@@ -440,10 +440,20 @@ func (x *Index) KeepAccounts(listed map[types.UID]bool) {
 	maps.DeleteFunc(x.accounts, func(_ token.Account, uid types.UID) bool { return !listed[uid] })
 }
 
+// usable tells whether keys may be read from a Secret: not from one that is gone, or
+// that was made for an M2MClient, whose author decides what it holds.
+func (x *Index) usable(secret *corev1.Secret) bool {
+	if secret != nil && v1alpha1.IsMarked(secret) {
+		x.log.Error("A Secret that was made for an M2MClient is not used as the operator's own: delete it", "secret", secret.Name)
+		return false
+	}
+	return secret != nil
+}
+
 // SetPepper takes the Secret that holds the pepper; nil: it is gone.
 func (x *Index) SetPepper(secret *corev1.Secret) {
 	var pepper *credential.Pepper
-	if secret != nil {
+	if x.usable(secret) {
 		var err error
 		if pepper, err = credential.ParsePepper(secret.Data); err != nil {
 			x.log.Error("The pepper can't be used: nobody is given tokens", "secret", secret.Name, "reason", err.Error())
@@ -490,7 +500,7 @@ func (x *Index) reshape(name string) {
 // SetKeys takes the Secret that holds an issuer's signing keys; nil: it is gone.
 func (x *Index) SetKeys(issuer string, secret *corev1.Secret) {
 	var ring keyring.Ring
-	if secret != nil {
+	if x.usable(secret) {
 		var err error
 		if ring, err = keyring.Parse(secret.Data); err != nil {
 			x.log.Error("Signing keys can't be used: the issuer signs no tokens", "issuer", issuer, "secret", secret.Name, "reason", err.Error())

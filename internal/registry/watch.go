@@ -87,10 +87,16 @@ func (w *Watches) AddSecret(config *rest.Config, namespace, name string, changed
 	return nil
 }
 
-// followed hands over a Secret.
+// followed hands over a Secret, unless it was made for an M2MClient: then its author
+// decides what it holds.
 type followed func(*corev1.Secret)
 
-func (f followed) set(o metav1.Object)     { f(o.(*corev1.Secret)) }
+func (f followed) set(o metav1.Object) {
+	if secret := o.(*corev1.Secret); !v1alpha1.IsMarked(secret) {
+		f(secret)
+	}
+}
+
 func (f followed) remove(metav1.Object)    {}
 func (f followed) keep(map[types.UID]bool) {}
 func (f followed) strip(o metav1.Object)   { o.SetManagedFields(nil) }

@@ -17,6 +17,7 @@ import (
 // What the policy says when it refuses.
 const (
 	saysNamespace = "put the M2MClient into another namespace"
+	saysReserved  = "delivers no client's credential to its own namespace"
 	saysLabels    = "writes only Secrets that its labels say are an M2MClient's"
 	saysForeign   = "changes only Secrets that it made for an M2MClient"
 	saysType      = "makes only Secrets of the type Opaque"
@@ -75,7 +76,13 @@ func TestControllerWritesOnlyItsSecrets(t *testing.T) {
 		says   string // empty: it may
 	}{
 		{"a client's", client1, ""},
-		{"a client's in the operator's namespace", secretOf(operatorNamespace, "billing"), ""},
+		{"a client's in the operator's namespace", secretOf(operatorNamespace, "billing"), saysReserved},
+		{"planted signing keys", secretOf(operatorNamespace, v1alpha1.SigningKeysSecretPrefix+"partners"), saysReserved},
+		{"planted signing keys, owned", with(plain(operatorNamespace, v1alpha1.SigningKeysSecretPrefix+"partners"), func(s *corev1.Secret) {
+			s.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "M2MClient", Name: "x", UID: "1"}}
+		}), saysReserved},
+		{"a planted CA", secretOf(operatorNamespace, v1alpha1.AuthoritySecret), saysReserved},
+		{"a client's under a name of the operator's", secretOf("default", "m2m-operator-pepper"), saysReserved},
 		{"without the client's name", with(client1, func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelClient) }), saysLabels},
 		{"without its own label", with(client1, func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelManagedBy) }), saysLabels},
 		{"without the client's UID", with(client1, func(s *corev1.Secret) { s.Annotations = nil }), saysLabels},
