@@ -7,6 +7,7 @@ import (
 	"flag"
 	"maps"
 	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -262,7 +263,7 @@ func (y *years) check(t *rapid.T) {
 
 func TestShare(t *testing.T) {
 	first, other := decide(t, Input{Now: start}).Authorities, decide(t, Input{Now: start}).Authorities
-	both := append(first[:1:1], other...)
+	both := slices.Concat(first, other)
 	for name, test := range map[string]struct {
 		a, b []byte
 		want bool
