@@ -6,8 +6,8 @@ import (
 	"crypto/x509"
 	"flag"
 	"maps"
-	"strings"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 

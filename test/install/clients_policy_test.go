@@ -33,7 +33,7 @@ func TestClientsStayAwayFromKeys(t *testing.T) {
 		client *v1alpha1.M2MClient
 		says   string // empty: it may be
 	}{
-		{"a tenant's", of("default", "billing", "billing-m2m"), ""},
+		{"a tenant's", of("default", "stays-away", "stays-away-m2m"), ""},
 		{"in the operator's namespace", of(operatorNamespace, "billing", ""), saysWhere},
 		{"with keys of an issuer", of(operatorNamespace, "billing", "m2m-operator-keys-partners"), saysWhere},
 		{"named like the pepper", of("default", "m2m-operator-pepper", ""), saysName},
