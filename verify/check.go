@@ -55,12 +55,19 @@ func (r *rules) check(now time.Time, h header, c *Claims) error {
 	return r.checkTimes(now, c)
 }
 
+// issuerAhead is how far an issuer's clock may be ahead for its iat to be believed, beside
+// the leeway: as far as its nbf lies before its iat. Later dates would outlive
+// limits on a token's age and deny lists, which go by iat.
+const issuerAhead = time.Minute
+
 func (r *rules) checkTimes(now time.Time, c *Claims) error {
 	switch {
 	case !now.Before(c.ExpiresAt.Add(r.leeway)):
 		return ErrTokenExpired
 	case !c.NotBefore.IsZero() && now.Add(r.leeway).Before(c.NotBefore):
 		return invalid("it is not valid yet: compare the clocks")
+	case now.Add(issuerAhead + r.leeway).Before(c.IssuedAt):
+		return invalid("its iat is in the future: compare the clocks")
 	}
 	return nil
 }

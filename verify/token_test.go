@@ -186,7 +186,7 @@ func TestClaims(t *testing.T) {
 		"no exp": {"exp": nil}, "exp string": {"exp": fmt.Sprint(now.Unix() + 100)}, "exp fraction": {"exp": json.Number("1800000100.5")},
 		"exp huge": {"exp": json.Number("1e308")}, "exp exponent": {"exp": json.Number("1.9e9")}, "exp past int64": {"exp": json.Number("99999999999999999999")},
 		"exp past year 9999": {"exp": json.Number("253402300800")}, "exp negative": {"exp": -1}, "exp 0": {"exp": 0}, "exp true": {"exp": true}, "exp null": {"exp": json.RawMessage("null")},
-		"no iat": {"iat": nil}, "iat string": {"iat": "1"}, "no nbf": {"nbf": nil}, "nbf string": {"nbf": "1"}, "nbf ahead": {"nbf": now.Unix() + 6},
+		"no iat": {"iat": nil}, "iat string": {"iat": "1"}, "no nbf": {"nbf": nil}, "nbf string": {"nbf": "1"}, "nbf ahead": {"nbf": now.Unix() + 6}, "iat ahead": {"iat": now.Unix() + 66},
 		"no sub": {"sub": nil}, "empty sub": {"sub": ""}, "sub number": {"sub": 1}, "another client_id": {"client_id": "other"}, "empty client_id": {"client_id": ""},
 		"no scope": {"scope": nil}, "scope list": {"scope": []string{"a"}}, "scope tab": {"scope": "a\tb"}, "scope two spaces": {"scope": "a  b"}, "scope quote": {"scope": `a"b`},
 	} {
@@ -215,7 +215,7 @@ func TestClaims(t *testing.T) {
 		t.Run(name, func(t *testing.T) { checkRefused(t, v, k.token(k.header("JWT"), claims), ErrInvalidToken) })
 	}
 	for name, c := range map[string]changes{
-		"aud alone": {"aud": audience}, "empty scope": {"scope": ""}, "fits the leeway": {"nbf": now.Unix() + 5}, "just expired": {"exp": now.Unix() - 4},
+		"aud alone": {"aud": audience}, "empty scope": {"scope": ""}, "fits the leeway": {"nbf": now.Unix() + 5}, "an issuer a minute ahead": {"iat": now.Unix() + 65}, "just expired": {"exp": now.Unix() - 4},
 		"client_id": {"client_id": clientID}, "custom of any kind": {"x": []any{nil, true, 1.5, changes{"a": "]}"}, "\"\\"}},
 	} {
 		t.Run("accepted: "+name, func(t *testing.T) {
