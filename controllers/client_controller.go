@@ -44,7 +44,7 @@ type ClientReconciler struct {
 }
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients,verbs=get;list;watch
-// +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients/status,verbs=patch
+// +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients/status,verbs=update
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;delete
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch

@@ -15,7 +15,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
-	ac "github.com/m2m-operator/m2m-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/claims"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
@@ -96,8 +95,9 @@ func (r *ClientReconciler) report(ctx context.Context, c *v1alpha1.M2MClient, ou
 	slices.SortFunc(was.Conditions, byType)
 	status := nextStatus(c, out, metav1.NewTime(r.Now()))
 	if !equality.Semantic.DeepEqual(was, status) {
-		err := r.Client.Status().Apply(ctx, statusConfiguration(c, status), client.FieldOwner(v1alpha1.ManagedBy), client.ForceOwnership)
-		if err != nil {
+		next := c.DeepCopy()
+		next.Status = *status
+		if err := r.writeStatus(ctx, next); err != nil {
 			return requeueOnConflict(client.IgnoreNotFound(err))
 		}
 		r.known.note(c, status, false)
@@ -194,77 +194,6 @@ func stateOf(c *v1alpha1.M2MClient) v1alpha1.ClientState {
 		return v1alpha1.ClientInactive
 	}
 	return v1alpha1.ClientActive
-}
-
-// statusConfiguration is the status as server-side apply wants it, fenced by the
-// UID and resourceVersion that were read.
-func statusConfiguration(c *v1alpha1.M2MClient, s *v1alpha1.M2MClientStatus) *ac.M2MClientApplyConfiguration {
-	status := ac.M2MClientStatus().
-		WithObservedGeneration(s.ObservedGeneration).
-		WithConditions(conditionConfigurations(s.Conditions)...).
-		WithGrantedScopes(s.GrantedScopes...)
-	setText(s.ClientID, status.WithClientID)
-	setText(s.Issuer, status.WithIssuer)
-	setText(s.TokenURL, status.WithTokenURL)
-	setText(s.SecretName, status.WithSecretName)
-	setText(s.ClientSecretLastFour, status.WithClientSecretLastFour)
-	setText(s.NextClientSecretLastFour, status.WithNextClientSecretLastFour)
-	setText(s.RestartedFor, status.WithRestartedFor)
-	setText(s.Seal, status.WithSeal)
-	setTime(s.LastRotationTime, status.WithLastRotationTime)
-	setTime(s.NextRotationTime, status.WithNextRotationTime)
-	setTime(s.LastCancelTime, status.WithLastCancelTime)
-	setTime(s.TokensNotBefore, status.WithTokensNotBefore)
-	if s.LastVersionNumber > 0 {
-		status.WithLastVersionNumber(s.LastVersionNumber)
-	}
-	if s.CredentialSequence > 0 {
-		status.WithCredentialSequence(s.CredentialSequence)
-	}
-	if t := s.ObservedTriggers; t != nil {
-		triggers := ac.RotationTriggers()
-		setText(t.Spec, triggers.WithSpec)
-		setText(t.Annotation, triggers.WithAnnotation)
-		status.WithObservedTriggers(triggers)
-	}
-	status.WithEffective(effectiveConfiguration(s.Effective))
-	for i := range s.Credentials {
-		status.WithCredentials(credentialConfiguration(&s.Credentials[i]))
-	}
-	return ac.M2MClient(c.Name, c.Namespace).WithUID(c.UID).WithResourceVersion(c.ResourceVersion).WithStatus(status)
-}
-
-func effectiveConfiguration(e *v1alpha1.EffectiveClient) *ac.EffectiveClientApplyConfiguration {
-	effective := ac.EffectiveClient().
-		WithIssuerName(e.IssuerName).
-		WithState(e.State).
-		WithDelivery(e.Delivery).
-		WithAudiences(e.Audiences...)
-	setText(string(e.DeletionPolicy), func(string) *ac.EffectiveClientApplyConfiguration {
-		return effective.WithDeletionPolicy(e.DeletionPolicy)
-	})
-	if e.TokenLifetime != nil {
-		effective.WithTokenLifetime(*e.TokenLifetime)
-	}
-	if e.Overlap != nil {
-		effective.WithOverlap(*e.Overlap)
-	}
-	if retire := e.RetireWhenUnused; retire != nil {
-		effective.WithRetireWhenUnused(ac.RetireWhenUnused().WithFor(*retire.For).WithDeadline(*retire.Deadline))
-	}
-	return effective
-}
-
-func credentialConfiguration(c *v1alpha1.CredentialStatus) *ac.CredentialStatusApplyConfiguration {
-	entry := ac.CredentialStatus().
-		WithVersion(c.Version).
-		WithRole(c.Role).
-		WithHash(c.Hash).
-		WithCreatedAt(c.CreatedAt)
-	setText(c.LastFour, entry.WithLastFour)
-	setTime(c.RetireAfter, entry.WithRetireAfter)
-	setTime(c.NotAfter, entry.WithNotAfter)
-	return entry
 }
 
 // tell sends the events that a person would want to know of, after the write that

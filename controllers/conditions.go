@@ -1,14 +1,15 @@
 package controllers
 
 import (
+	"context"
 	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 )
@@ -34,7 +35,7 @@ func waiting(reason, message string) verdict {
 }
 
 // conditions returns the conditions that follow from a verdict, and those of more that
-// aren't nil. Those of other writers are not touched: server-side apply keeps them.
+// aren't nil. Those of other writers are kept as they are.
 func (v verdict) conditions(was []metav1.Condition, generation int64, now metav1.Time, more ...*metav1.Condition) []metav1.Condition {
 	next := []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}}
 	if v.ready {
@@ -79,35 +80,11 @@ func ownCondition(conditionType string) bool {
 	}
 }
 
-// conditionConfigurations is what the operator applies: its own conditions.
-func conditionConfigurations(conditions []metav1.Condition) []*metaac.ConditionApplyConfiguration {
-	var applied []*metaac.ConditionApplyConfiguration
-	for _, c := range conditions {
-		if ownCondition(c.Type) {
-			applied = append(applied, metaac.Condition().
-				WithType(c.Type).
-				WithStatus(c.Status).
-				WithReason(c.Reason).
-				WithMessage(c.Message).
-				WithObservedGeneration(c.ObservedGeneration).
-				WithLastTransitionTime(c.LastTransitionTime))
-		}
-	}
-	return applied
-}
-
-// setText sets a field that is left out where it is empty.
-func setText[T any](text string, set func(string) T) {
-	if text != "" {
-		set(text)
-	}
-}
-
-// setTime sets a field that is left out where there is no time.
-func setTime[T any](at *metav1.Time, set func(metav1.Time) T) {
-	if at != nil {
-		set(*at)
-	}
+// writeStatus writes the whole status, fenced by the UID and resourceVersion that were
+// read: server-side apply couldn't take away what another manager put there, such as a
+// field that breaks the seal. What others may write was read, and is written back.
+func (b *base) writeStatus(ctx context.Context, o client.Object) error {
+	return b.Client.Status().Update(ctx, o, client.FieldOwner(v1alpha1.ManagedBy))
 }
 
 // retryDelay is how soon a write that lost a race is tried again; the change that

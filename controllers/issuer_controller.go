@@ -30,7 +30,7 @@ type IssuerReconciler struct {
 }
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=clusterm2missuers,verbs=get;list;watch
-// +kubebuilder:rbac:groups=m2m-operator.dev,resources=clusterm2missuers/status,verbs=patch
+// +kubebuilder:rbac:groups=m2m-operator.dev,resources=clusterm2missuers/status,verbs=update
 
 // Reconcile implements reconcile.Reconciler.
 func (r *IssuerReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {

@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
-	ac "github.com/m2m-operator/m2m-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
 	"github.com/m2m-operator/m2m-operator/internal/policy"
 	"github.com/m2m-operator/m2m-operator/internal/token"
@@ -79,8 +78,9 @@ func (r *IssuerReconciler) report(ctx context.Context, issuer *v1alpha1.ClusterM
 	if equality.Semantic.DeepEqual(was, next) {
 		return result, nil
 	}
-	err = r.Client.Status().Apply(ctx, issuerConfiguration(issuer, next), client.FieldOwner(v1alpha1.ManagedBy), client.ForceOwnership)
-	if err != nil {
+	written := issuer.DeepCopy()
+	written.Status = *next
+	if err := r.writeStatus(ctx, written); err != nil {
 		return requeueOnConflict(client.IgnoreNotFound(err))
 	}
 	r.tellChanges(issuer, was, next, v)
@@ -128,29 +128,6 @@ func keyStatuses(ring keyring.Ring, now time.Time) []v1alpha1.SigningKeyStatus {
 		all = append(all, s)
 	}
 	return all
-}
-
-func issuerConfiguration(issuer *v1alpha1.ClusterM2MIssuer, s *v1alpha1.ClusterM2MIssuerStatus) *ac.ClusterM2MIssuerApplyConfiguration {
-	status := ac.ClusterM2MIssuerStatus().
-		WithObservedGeneration(s.ObservedGeneration).
-		WithConditions(conditionConfigurations(s.Conditions)...).
-		WithTokenURL(s.TokenURL).
-		WithJWKSURL(s.JWKSURL).
-		WithIntrospectionURL(s.IntrospectionURL).
-		WithRevocationURL(s.RevocationURL).
-		WithClients(*s.Clients)
-	for _, k := range s.Keys {
-		key := ac.SigningKeyStatus().
-			WithKeyID(k.KeyID).
-			WithAlgorithm(k.Algorithm).
-			WithState(k.State).
-			WithPublishedAt(k.PublishedAt).
-			WithActiveFrom(k.ActiveFrom)
-		setTime(k.RetiredAt, key.WithRetiredAt)
-		setTime(k.PublishedUntil, key.WithPublishedUntil)
-		status.WithKeys(key)
-	}
-	return ac.ClusterM2MIssuer(issuer.Name).WithUID(issuer.UID).WithResourceVersion(issuer.ResourceVersion).WithStatus(status)
 }
 
 func tokenURL(issuer *v1alpha1.ClusterM2MIssuer) string {

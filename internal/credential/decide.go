@@ -75,6 +75,9 @@ const (
 	// ProblemTooManyVersions: MaxVersions secrets are valid; one to replace a lost one
 	// must wait.
 	ProblemTooManyVersions Problem = "TooManyVersions"
+	// ProblemLostAgain: the Secret is lost or edited soon after it was made, again and
+	// again; another secret must wait, longer each time.
+	ProblemLostAgain Problem = "LostAgain"
 	// ProblemDepositRefused: there is a deposit that can't be believed, and no record.
 	ProblemDepositRefused Problem = "DepositRefused"
 )
@@ -123,6 +126,8 @@ const (
 	PhaseStaged Phase = "Staged"
 	// PhaseFull: a rotation is due, and MaxVersions versions are valid.
 	PhaseFull Phase = "Full"
+	// PhaseLostAgain: older secrets are put back again and again; another must wait.
+	PhaseLostAgain Phase = "LostAgain"
 )
 
 // Material is a secret to deliver.
@@ -157,6 +162,7 @@ type Decision struct {
 	Undeliverable *Record
 	Revoked       []Version
 	Retired       []Version // replaced versions that nobody uses any more
+	Ended         []Version // versions that were soon lost, and made room for another
 	Kept          []Kept
 	NextRotation  time.Time // by the interval; zero: none
 	NextAt        time.Time // when to decide again; zero: when something changes

@@ -288,7 +288,7 @@ func TestTooManyVersionsWaits(t *testing.T) {
 	in := issued(t, newTestPepper(t, 1))
 	for range MaxVersions - 1 {
 		in.Secret = ObservedSecret{State: SecretAbsent}
-		in.Now = in.Now.Add(time.Minute)
+		in.Now = in.Now.Add(2 * soonLost) // each was visible for long, and may be in use
 		in = after(in, mustDecide(t, in))
 	}
 	asked := in
@@ -297,6 +297,7 @@ func TestTooManyVersionsWaits(t *testing.T) {
 		t.Errorf("a rotation that is asked for: %q %q, new %v", d.Problem, d.Phase, d.Generated)
 	}
 	in.Secret = ObservedSecret{State: SecretAbsent}
+	in.Now = in.Now.Add(2 * soonLost)
 	d := mustDecide(t, in)
 	if d.Problem != ProblemTooManyVersions || len(d.Record.Credentials) != MaxVersions {
 		t.Fatalf("got %q with %d versions", d.Problem, len(d.Record.Credentials))

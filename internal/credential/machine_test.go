@@ -50,6 +50,7 @@ func (m *machine) reconcile(t *rapid.T, writes int) Decision {
 	}
 	if writes > 1 {
 		m.record(d)
+		m.end(t, d.Ended)
 		if d.Pending.Value != "" {
 			m.in.Pending, m.in.NextSeen = d.Pending, 0
 		}
@@ -58,6 +59,19 @@ func (m *machine) reconcile(t *rapid.T, writes int) Decision {
 		m.in.Pending, m.in.NextSeen = Material{}, 0
 	}
 	return d
+}
+
+// end notes the versions that made room for another.
+func (m *machine) end(t *rapid.T, versions []Version) {
+	for i := range m.delivered {
+		s := &m.delivered[i]
+		if slices.Contains(versions, s.Version) {
+			s.failed = true
+		}
+	}
+	if len(versions) > 1 {
+		t.Fatalf("%v ended to make room for one", versions)
+	}
 }
 
 func (m *machine) write(t *rapid.T, d Decision) {
@@ -259,6 +273,9 @@ func (m *machine) checkConverges(t *rapid.T) {
 	for range 40 {
 		d = left.reconcile(t, 2)
 		left.pass(time.Second)
+		if d.Problem == ProblemLostAgain || d.Phase == PhaseLostAgain {
+			left.pass(d.NextAt.Sub(left.in.Now))
+		}
 	}
 	if d.Problem == ProblemTooManyVersions || d.Phase == PhaseFull {
 		return

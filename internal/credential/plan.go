@@ -196,6 +196,11 @@ func (p *plan) begin(altered bool) (Decision, error) {
 		p.d.Phase = PhaseFull
 		return p.settle(), nil
 	}
+	if at := p.pause(); altered && p.in.Now.Before(at) {
+		p.d.Phase = PhaseLostAgain
+		p.wake(at)
+		return p.settle(), nil
+	}
 	p.d.Scheduled = !asked && !altered
 	cause := CauseNone
 	if altered {
@@ -234,7 +239,11 @@ func (p *plan) replace() (Decision, error) {
 		}
 		p.abandon(next.Version, true)
 	}
-	if len(p.credentials) >= MaxVersions {
+	if at := p.pause(); !p.currentRevoked && p.in.Now.Before(at) {
+		p.wake(at)
+		return p.block(ProblemLostAgain), nil
+	}
+	if len(p.credentials) >= MaxVersions && !p.makeRoom() {
 		return p.block(ProblemTooManyVersions), nil
 	}
 	m, err := p.generate()
