@@ -82,7 +82,7 @@ func (r *ClientReconciler) forget(key client.ObjectKey, err error) {
 	if apierrors.IsNotFound(err) {
 		r.flights.forget(key)
 		r.turns.forget(key)
-		r.claims.forget(key)
+		r.claims.forget(key, r.Now())
 		r.pauses.forget(key)
 		r.known.forget(key)
 	}
@@ -123,7 +123,8 @@ type outcome struct {
 	record   credential.Record
 	decided  bool // record is to be written
 	// delivered is false while the Secret doesn't hold what it should.
-	delivered    bool
+	delivered bool
+	naming
 	restartedFor string
 	again        time.Time
 }
@@ -163,7 +164,7 @@ func (r *ClientReconciler) reconcile(ctx context.Context, c *v1alpha1.M2MClient,
 	}
 	found := gathered{pepper: pepper}
 	if hasSecret(c) {
-		if found, err = r.gather(ctx, c, pepper); err != nil {
+		if found, err = r.gather(ctx, c, found, out.rotation.Overlap); err != nil {
 			return out, err
 		}
 	}
@@ -236,7 +237,7 @@ func (r *ClientReconciler) decide(ctx context.Context, c *v1alpha1.M2MClient, fo
 	}
 	out.decision, out.settled = d, true
 	if d.Problem != credential.ProblemNone {
-		out.verdict, out.again = r.problem(c, found.secret, d)
+		out.verdict, out.again = r.problem(c, found, d)
 		out.record, out.decided = d.Record, d.Changed
 		return out, nil
 	}
@@ -248,6 +249,8 @@ func (r *ClientReconciler) decide(ctx context.Context, c *v1alpha1.M2MClient, fo
 			out.again = r.Now().Add(recheck)
 			return out, err
 		}
+	} else {
+		r.claims.hold(out.issuer.Name, d.Record.ClientID, client.ObjectKeyFromObject(c))
 	}
 	if !hasSecret(c) {
 		out.record, out.decided, out.again = d.Record, true, d.NextAt
@@ -285,14 +288,18 @@ func (r *ClientReconciler) checkLive(ctx context.Context, c *v1alpha1.M2MClient,
 }
 
 // problem translates what keeps a credential from being delivered.
-func (r *ClientReconciler) problem(c *v1alpha1.M2MClient, secret *corev1.Secret, d credential.Decision) (verdict, time.Time) {
+func (r *ClientReconciler) problem(c *v1alpha1.M2MClient, found gathered, d credential.Decision) (verdict, time.Time) {
 	switch d.Problem {
 	case credential.ProblemSecretForeign:
-		return secretTaken(c, secret), r.Now().Add(recheck)
+		return secretTaken(c, found), r.Now().Add(recheck)
+	case credential.ProblemLostAgain:
+		return waiting(v1alpha1.ReasonSecretLostAgain, fmt.Sprintf(
+			"Secret %q is deleted or edited again and again, soon after it was made: the next secret comes at %s; find out what does it, the Secret's managed fields and the audit log name it",
+			found.name, d.NextAt.Format(time.RFC3339))), d.NextAt
 	case credential.ProblemTooManyVersions:
 		return waiting(v1alpha1.ReasonTooManyVersions, fmt.Sprintf(
-			"Secret %q was lost or edited, and %d earlier secrets are still valid, the most there may be: the next is made at %s, or when one of them is listed in spec.rotation.revoke",
-			secretName(c), credential.MaxVersions, d.NextAt.Format(time.RFC3339))), d.NextAt
+			"Secret %q was lost or edited, and %d earlier secrets are valid and may be in use, the most there may be: the next is made at %s, or when one of them is listed in spec.rotation.revoke",
+			found.name, credential.MaxVersions, d.NextAt.Format(time.RFC3339))), d.NextAt
 	case credential.ProblemDepositRefused:
 		return stalled(v1alpha1.ReasonCredentialAltered, fmt.Sprintf(
 			"the annotation %s is not what the management API wrote for this client, and the status holds no credential: put it back as it was in a backup, or delete the client and make another",
@@ -304,8 +311,13 @@ func (r *ClientReconciler) problem(c *v1alpha1.M2MClient, secret *corev1.Secret,
 	}
 }
 
-func secretTaken(c *v1alpha1.M2MClient, secret *corev1.Secret) verdict {
-	owner := "something else"
+func secretTaken(c *v1alpha1.M2MClient, found gathered) verdict {
+	owner, secret := "something else", found.secret
+	if found.holder != nil {
+		return stalled(v1alpha1.ReasonSecretConflict, fmt.Sprintf(
+			"Secret %q is that of M2MClient %q, also while it isn't there: choose another spec.secret.name, or delete that client or let it have another name; then its name is free when the overlap is over",
+			found.name, found.holder.Name))
+	}
 	if name := secret.Labels[v1alpha1.LabelClient]; name != "" {
 		owner = fmt.Sprintf("an M2MClient %q", name)
 	}

@@ -43,19 +43,27 @@ func settled(c *v1alpha1.M2MClient, out outcome, restart verdict) verdict {
 	case !out.policy.Active:
 		return ready(v1alpha1.ReasonInactive, "the client is inactive, as spec.state says: it gets no tokens and keeps its credential")
 	case d.Phase == credential.PhaseRotating:
-		return waiting(v1alpha1.ReasonRotating, fmt.Sprintf("a new secret is valid already, and replaces the one in Secret %q in a moment", secretName(c)))
+		return waiting(v1alpha1.ReasonRotating, fmt.Sprintf("a new secret is valid already, and replaces the one in Secret %q in a moment", out.name))
+	case d.Phase == credential.PhaseLostAgain:
+		return waiting(v1alpha1.ReasonSecretLostAgain, fmt.Sprintf(
+			"older secrets are put back into Secret %q again and again: the next secret comes at %s; find out what does it, the Secret's managed fields and the audit log name it",
+			out.name, d.NextAt.Format(time.RFC3339)))
+	case !out.waits.IsZero():
+		return waiting(v1alpha1.ReasonRenameWaits, fmt.Sprintf(
+			"the Secret is still called %q: %d former ones are kept for running pods, the most there may be, and the first of them ends at %s; then it is called %q",
+			out.name, maxFormer, out.waits.Format(time.RFC3339), secretName(c)))
 	case d.Phase == credential.PhaseFull:
 		return waiting(v1alpha1.ReasonTooManyVersions, fmt.Sprintf(
 			"a rotation is due, and %d secrets are valid, the most there may be: it begins when the first of them ends, or is listed in spec.rotation.revoke", credential.MaxVersions))
 	case d.Phase == credential.PhaseStaged:
 		return ready(v1alpha1.ReasonStaged, fmt.Sprintf(
-			"Secret %q holds version %s as the next client secret beside the current one, and both are valid: set spec.rotation.staged to promote or cancel it", secretName(c), d.Next.Version))
+			"Secret %q holds version %s as the next client secret beside the current one, and both are valid: set spec.rotation.staged to promote or cancel it", out.name, d.Next.Version))
 	case !hasSecret(c) && len(d.Record.Credentials) > 0:
 		return ready(v1alpha1.ReasonIssued, "the client has the secret that the management API made, and no Secret")
 	case !hasSecret(c):
 		return ready(v1alpha1.ReasonIssued, "the client has its id, and authenticates without a Secret")
 	default:
-		return ready(v1alpha1.ReasonIssued, fmt.Sprintf("the credential is in Secret %q", secretName(c)))
+		return ready(v1alpha1.ReasonIssued, fmt.Sprintf("the credential is in Secret %q", out.name))
 	}
 }
 
@@ -138,7 +146,7 @@ func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M
 		s.RestartedFor = out.restartedFor
 	}
 	if out.delivered {
-		s.SecretName = secretName(c)
+		s.SecretName, s.FormerSecrets = out.name, out.recorded(now.Time)
 	}
 	if out.decided {
 		journal.Write(s, out.record)
@@ -201,12 +209,16 @@ func stateOf(c *v1alpha1.M2MClient) v1alpha1.ClientState {
 func (r *ClientReconciler) tell(c *v1alpha1.M2MClient, was, now *v1alpha1.M2MClientStatus, out outcome) {
 	d := &out.decision
 	if d.Forged {
+		forgedStatuses.Inc()
 		r.warn(c, "StatusForged", "the status held a credential that the operator didn't write; it was replaced")
 	}
 	if out.decided {
 		r.tellCause(c, now, d, out.rotation.Overlap)
 		for _, version := range d.Revoked {
 			r.note(c, "SecretRevoked", "version %s of the secret was revoked and is no longer valid", version)
+		}
+		for _, version := range d.Ended {
+			r.warn(c, "SecretEnded", "version %s of the secret, which was lost soon after it was made or unused for long, is no longer valid: it made room for another", version)
 		}
 		for _, version := range d.Retired {
 			r.note(c, "SecretRetired", "version %s of the secret, which was replaced, is unused and no longer valid", version)

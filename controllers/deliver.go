@@ -2,7 +2,10 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/certificate"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 )
 
@@ -30,7 +34,7 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 		scopes:   out.policy.Scopes,
 		ca:       ca,
 	}
-	desired, err := renderSecret(c, secretName(c), found.secret, content, found.pepper)
+	desired, err := renderSecret(c, found.name, found.secret, content, found.pepper)
 	refusal := verdict{}
 	if err != nil {
 		refusal = stalled(v1alpha1.ReasonInvalidTemplate, err.Error())
@@ -47,11 +51,12 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 	}
 	r.flights.keep(c, d.Pending)
 	out.record, out.decided, out.delivered = d.Record, true, true
+	out.naming = found.naming
 	if d.Pending.Value != "" {
 		r.turns.forget(client.ObjectKeyFromObject(c))
 	}
 	if out.again.IsZero() {
-		out.again = soonerOf(d.NextAt, caAt)
+		out.again = soonerOf(soonerOf(d.NextAt, caAt), found.waits)
 	}
 	restart := r.restart(ctx, c, &out)
 	if refusal.reason == "" {
@@ -144,38 +149,67 @@ func (r *ClientReconciler) exists(ctx context.Context, key client.ObjectKey, con
 // fresh as the other, because running pods mount them, and deletes them after the
 // overlap.
 func (r *ClientReconciler) keepFormer(ctx context.Context, c *v1alpha1.M2MClient, found gathered, content delivery, out *outcome) error {
-	for _, s := range found.former {
-		until := r.keepUntil(s, out.rotation.Overlap)
-		if !r.Now().Before(until) {
-			unchanged := client.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion}
-			if err := r.Client.Delete(ctx, s.DeepCopy(), unchanged); client.IgnoreNotFound(err) != nil {
+	for _, former := range found.former {
+		existing := found.own[former.Name]
+		if !r.Now().Before(former.KeepUntil.Time) {
+			if err := r.drop(ctx, existing); err != nil {
 				return err
 			}
 			continue
 		}
-		if next := &out.decision.NextAt; next.IsZero() || until.Before(*next) {
-			*next = until
-		}
-		desired, err := renderSecret(c, s.Name, s, content, found.pepper)
-		if err != nil {
+		out.decision.NextAt = soonerOf(out.decision.NextAt, former.KeepUntil.Time)
+		if err := r.keep(ctx, c, former, existing, content, found.pepper); err != nil {
 			return err
-		}
-		desired.Annotations[v1alpha1.AnnotationKeepUntil] = until.UTC().Format(time.RFC3339)
-		refusal, err := r.writeSecret(ctx, s, desired)
-		if err != nil {
-			return err
-		}
-		if refusal.reason != "" {
-			r.warn(c, refusal.reason, "%s", refusal.message)
 		}
 	}
 	return nil
 }
 
+func (r *ClientReconciler) drop(ctx context.Context, s *corev1.Secret) error {
+	if s == nil {
+		return nil
+	}
+	unchanged := client.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion}
+	return client.IgnoreNotFound(r.Client.Delete(ctx, s.DeepCopy(), unchanged))
+}
+
+// keep brings one up to date. It is written for another credential, and for nothing else:
+// a manifest that changes often must not make many writes of each.
+func (r *ClientReconciler) keep(ctx context.Context, c *v1alpha1.M2MClient, former v1alpha1.FormerSecret, existing *corev1.Secret, content delivery, pepper *credential.Pepper) error {
+	until := former.KeepUntil.UTC().Format(time.RFC3339)
+	if existing != nil && existing.Annotations[v1alpha1.AnnotationKeepUntil] == until && delivers(c, existing, content, pepper) {
+		return nil
+	}
+	desired, err := renderSecret(c, former.Name, existing, content, pepper)
+	if err != nil {
+		return err
+	}
+	desired.Annotations[v1alpha1.AnnotationKeepUntil] = until
+	refusal, err := r.writeSecret(ctx, existing, desired)
+	if _, taken := errors.AsType[*existsError](err); taken {
+		return nil // somebody made another in its place, which is left alone
+	}
+	if refusal.reason != "" {
+		r.warn(c, refusal.reason, "%s", refusal.message)
+	}
+	return err
+}
+
+// delivers tells whether a Secret has all that pods get tokens with.
+func delivers(c *v1alpha1.M2MClient, s *corev1.Secret, d delivery, pepper *credential.Pepper) bool {
+	has := open(s, string(c.UID), pepper)
+	endpoint := slices.ContainsFunc(slices.Collect(maps.Values(s.Data)), func(value []byte) bool { return string(value) == d.tokenURL })
+	trusted := ""
+	if d.ca != "" {
+		trusted = certificate.ID([]byte(d.ca))
+	}
+	return has.State == credential.SecretSealed && has.ClientID == d.clientID && endpoint && s.Annotations[v1alpha1.AnnotationAuthority] == trusted &&
+		d.material == credential.Material{Version: has.Version, Value: has.Value} && d.next == has.Next
+}
+
 // keepUntil is when a Secret of a former name is deleted: it stands in an annotation,
 // once it was set. Nobody keeps one longer than the overlap by editing that.
-func (r *ClientReconciler) keepUntil(s *corev1.Secret, overlap time.Duration) time.Time {
-	longest := r.Now().Add(overlap + credential.ClockTolerance)
+func keepUntil(s *corev1.Secret, longest time.Time) time.Time {
 	until, err := time.Parse(time.RFC3339, s.Annotations[v1alpha1.AnnotationKeepUntil])
 	if err != nil || until.After(longest) {
 		return longest

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
-	"github.com/m2m-operator/m2m-operator/internal/policy"
 )
 
 // first is what the client's first credential is to be: its own choice, an import,
@@ -96,98 +93,3 @@ func (r *ClientReconciler) observeAdoptable(ctx context.Context, c *v1alpha1.M2M
 	observed.Adopted = true
 	return observed, nil
 }
-
-// idClaims are the client ids that this process has let clients take and whose
-// statuses it may not have seen yet, by issuer and id.
-type idClaims struct {
-	mu sync.Mutex
-	by map[string]client.ObjectKey
-}
-
-func (s *idClaims) forget(key client.ObjectKey) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.DeleteFunc(s.by, func(_ string, by client.ObjectKey) bool { return by == key })
-}
-
-// claim lets a client have an id that no seal of its own vouches for, or says why
-// not: it must be permitted, and nobody else's.
-func (r *ClientReconciler) claim(ctx context.Context, c *v1alpha1.M2MClient, out *outcome, d credential.Decision) (verdict, error) {
-	id, issuer := d.Record.ClientID, out.issuer
-	chosen := d.Cause == credential.CauseIssued || d.Cause == credential.CauseDeposited && c.Spec.ClientID != ""
-	if chosen && !out.allowed.ChosenClientIDs {
-		return stalled(v1alpha1.ReasonClientIDNotPermitted, fmt.Sprintf(
-			"the ClusterM2MIssuer %q doesn't let namespace %q choose client ids: ask for a grant with chosenClientIDs (spec.grants of the issuer), or create an M2MClient without spec.clientID and importFrom",
-			issuer.Name, c.Namespace)), nil
-	}
-	taken := stalled(v1alpha1.ReasonClientIDTaken, fmt.Sprintf(
-		"the client id %q belongs to another client or project: choose another for a new M2MClient", beginning(id, 128)))
-	free, err := r.isFree(ctx, c, issuer, id)
-	if err != nil || !free {
-		return taken, err
-	}
-	r.claims.mu.Lock()
-	defer r.claims.mu.Unlock()
-	if r.claims.by == nil {
-		r.claims.by = map[string]client.ObjectKey{}
-	}
-	name, me := idKey(issuer.Name, id), client.ObjectKeyFromObject(c)
-	if by, ok := r.claims.by[name]; ok && by != me {
-		return taken, nil
-	}
-	r.claims.by[name] = me
-	return verdict{}, nil
-}
-
-// isFree tells whether no project and no other client has an id. A client that has
-// a credential keeps its id; of those that have none, and may choose, the oldest
-// comes first.
-func (r *ClientReconciler) isFree(ctx context.Context, c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer, id string) (bool, error) {
-	issuers := &v1alpha1.ClusterM2MIssuerList{}
-	if err := r.Client.List(ctx, issuers, client.UnsafeDisableDeepCopy); err != nil {
-		return false, err
-	}
-	for i := range issuers.Items {
-		if issuers.Items[i].Spec.ProjectID == id {
-			return false, nil
-		}
-	}
-	others := &v1alpha1.M2MClientList{}
-	if err := r.Client.List(ctx, others, client.MatchingFields{indexClientID: idKey(issuer.Name, id)}, client.UnsafeDisableDeepCopy); err != nil {
-		return false, err
-	}
-	for i := range others.Items {
-		other := &others.Items[i]
-		has := other.Status.ClientID == id && other.Status.Seal != ""
-		if other.UID == c.UID || !has && !older(other, c) {
-			continue
-		}
-		if !has {
-			var err error
-			if has, err = r.mayChoose(ctx, other, issuer); err != nil {
-				return false, err
-			}
-		}
-		if has {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-func (r *ClientReconciler) mayChoose(ctx context.Context, c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer) (bool, error) {
-	namespace, err := r.namespace(ctx, c.Namespace)
-	if err != nil || namespace == nil {
-		return false, err
-	}
-	return policy.Allow(&issuer.Spec, policy.Namespace{Name: namespace.Name, Labels: namespace.Labels}).ChosenClientIDs, nil
-}
-
-func older(a, b *v1alpha1.M2MClient) bool {
-	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.CreationTimestamp.Before(&b.CreationTimestamp)
-	}
-	return a.UID < b.UID
-}
-
-func idKey(issuer, id string) string { return issuer + "/" + id }

@@ -18,24 +18,31 @@ import (
 // gathered is what was found of a client in the cluster.
 type gathered struct {
 	pepper *credential.Pepper
-	secret *corev1.Secret // of the name that the client's Secret should have; nil: none
-	// former are the client's Secrets under names that it doesn't use any more.
-	former []*corev1.Secret
+	naming
+	secret *corev1.Secret // of the name that the client's Secret has; nil: none
+	// own are the client's Secrets under other names.
+	own map[string]*corev1.Secret
+	// holder is the client that the name belongs to, if it isn't this one.
+	holder *v1alpha1.M2MClient
 }
 
-func (r *ClientReconciler) gather(ctx context.Context, c *v1alpha1.M2MClient, pepper *credential.Pepper) (gathered, error) {
-	found := gathered{pepper: pepper}
+func (r *ClientReconciler) gather(ctx context.Context, c *v1alpha1.M2MClient, found gathered, overlap time.Duration) (gathered, error) {
 	own := &corev1.SecretList{}
 	err := r.Client.List(ctx, own, client.InNamespace(c.Namespace), client.MatchingFields{indexClientUID: string(c.UID)}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return found, err
 	}
+	found.own = map[string]*corev1.Secret{}
+	until := map[string]time.Time{}
+	longest := r.Now().Add(overlap + credential.ClockTolerance)
 	for i := range own.Items {
-		if s := &own.Items[i]; s.Name != secretName(c) && s.DeletionTimestamp.IsZero() {
-			found.former = append(found.former, s)
+		if s := &own.Items[i]; s.DeletionTimestamp.IsZero() {
+			found.own[s.Name], until[s.Name] = s, keepUntil(s, longest)
 		}
 	}
-	found.secret, err = r.ownSecret(ctx, c)
+	found.naming = nameSecrets(c, until, r.Now(), longest)
+	delete(found.own, found.name)
+	found.secret, err = r.ownSecret(ctx, c, found.name)
 	return found, err
 }
 
@@ -43,8 +50,8 @@ func (r *ClientReconciler) gather(ctx context.Context, c *v1alpha1.M2MClient, pe
 // was recorded, the API server is asked: a cached NotFound must not replace
 // anybody's secret. A client without a record needs no such question, because
 // creating a Secret that exists fails.
-func (r *ClientReconciler) ownSecret(ctx context.Context, c *v1alpha1.M2MClient) (*corev1.Secret, error) {
-	key := client.ObjectKey{Namespace: c.Namespace, Name: secretName(c)}
+func (r *ClientReconciler) ownSecret(ctx context.Context, c *v1alpha1.M2MClient, name string) (*corev1.Secret, error) {
+	key := client.ObjectKey{Namespace: c.Namespace, Name: name}
 	secret := &corev1.Secret{}
 	err := r.Client.Get(ctx, key, secret)
 	if err == nil {
@@ -69,12 +76,12 @@ func (r *ClientReconciler) liveSecret(ctx context.Context, key client.ObjectKey)
 
 // input is all that the decision depends on; a verdict says why there can be none yet.
 func (r *ClientReconciler) input(ctx context.Context, c *v1alpha1.M2MClient, found *gathered, out outcome) (credential.Input, verdict, error) {
-	observed, err := r.observed(ctx, c, found)
+	unknown := found.pepper.CheckRecord(string(c.UID), out.record) != credential.SealValid
+	observed, err := r.observed(ctx, c, found, !unknown)
 	if err != nil {
 		return credential.Input{}, verdict{}, err
 	}
 	first := credential.First{ClientID: c.Spec.ClientID}
-	unknown := found.pepper.CheckRecord(string(c.UID), out.record) != credential.SealValid
 	if unknown && observed.State != credential.SecretSealed {
 		var refused verdict
 		if first, refused, err = r.first(ctx, c); err != nil || refused.reason != "" {
@@ -113,7 +120,13 @@ func (r *ClientReconciler) input(ctx context.Context, c *v1alpha1.M2MClient, fou
 
 // observed classifies the client's Secret. Where its name has changed and there is
 // none of the new name yet, the one of the old name says what the secret is.
-func (r *ClientReconciler) observed(ctx context.Context, c *v1alpha1.M2MClient, found *gathered) (credential.ObservedSecret, error) {
+func (r *ClientReconciler) observed(ctx context.Context, c *v1alpha1.M2MClient, found *gathered, sealed bool) (credential.ObservedSecret, error) {
+	if hasSecret(c) && (found.secret == nil || !belongsTo(found.secret, c)) {
+		var err error
+		if found.holder, err = r.heldBy(ctx, c, found.name, sealed); err != nil || found.holder != nil {
+			return credential.ObservedSecret{State: credential.SecretForeign}, err
+		}
+	}
 	if found.secret != nil && !belongsTo(found.secret, c) && found.secret.Labels[v1alpha1.LabelAdopt] == c.Name && c.Status.Seal == "" {
 		return r.observeAdoptable(ctx, c, found.secret, found.pepper)
 	}
@@ -121,13 +134,17 @@ func (r *ClientReconciler) observed(ctx context.Context, c *v1alpha1.M2MClient, 
 	if observed.State != credential.SecretAbsent {
 		return observed, nil
 	}
-	newest := slices.MaxFunc(append(found.former, nil), func(a, b *corev1.Secret) int {
-		return observe(c, a, found.pepper).Version.Number - observe(c, b, found.pepper).Version.Number
-	})
-	if former := observe(c, newest, found.pepper); former.State == credential.SecretSealed {
-		return former, nil
+	return newest(c, found, observed), nil
+}
+
+// newest is what the client's Secrets of other names say last; else what is given.
+func newest(c *v1alpha1.M2MClient, found *gathered, last credential.ObservedSecret) credential.ObservedSecret {
+	for _, secret := range found.own {
+		if s := observe(c, secret, found.pepper); s.State == credential.SecretSealed && s.Version.Number > last.Version.Number {
+			last = s
+		}
 	}
-	return observed, nil
+	return last
 }
 
 func (r *ClientReconciler) rotation(out outcome) credential.Rotation {
@@ -166,12 +183,13 @@ func beginning(text string, characters int) string {
 	return text
 }
 
-// usage is what the servers reported, where a replaced secret outlives its overlap.
+// usage is what the servers reported, where a replaced secret outlives its overlap, or
+// may have to make room for another.
 func (r *ClientReconciler) usage(ctx context.Context, c *v1alpha1.M2MClient) (credential.Usage, error) {
 	outlives := slices.ContainsFunc(c.Status.Credentials, func(v v1alpha1.CredentialStatus) bool {
 		return v.RetireAfter != nil && !r.Now().Before(v.RetireAfter.Time)
 	})
-	if !outlives {
+	if !outlives && len(c.Status.Credentials) < credential.MaxVersions {
 		return credential.Usage{}, nil
 	}
 	usage := credential.Usage{LastUsed: map[string]time.Time{}}

@@ -19,10 +19,15 @@ var pepperKeyUses = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 	Help: "Hashes and seals of clients and Secrets that name a pepper key. One that is not active is dropped when none does.",
 }, []string{"key", "active"})
 
+var forgedStatuses = prometheus.NewCounter(prometheus.CounterOpts{
+	Name: "m2m_forged_statuses_total",
+	Help: "Statuses of clients with a credential that the operator didn't write, and that it replaced.",
+})
+
 // shown is what the metrics of this process tell of.
 var shown overview
 
-func init() { metrics.Registry.MustRegister(pepperKeyUses, &shown) }
+func init() { metrics.Registry.MustRegister(pepperKeyUses, forgedStatuses, &shown) }
 
 // standing is what metrics tell of a client. Times are in Unix seconds; 0: there is none.
 type standing struct {
@@ -68,7 +73,7 @@ const reasonPending = "Pending"
 // they ask for. Others wait for a person.
 func rotates(reason string) bool {
 	switch reason {
-	case v1alpha1.ReasonIssued, v1alpha1.ReasonRotating, v1alpha1.ReasonTooManyVersions,
+	case v1alpha1.ReasonIssued, v1alpha1.ReasonRotating, v1alpha1.ReasonTooManyVersions, v1alpha1.ReasonRenameWaits,
 		v1alpha1.ReasonNotGranted, v1alpha1.ReasonLifetimeOutOfBounds, v1alpha1.ReasonMetadataTooLarge, v1alpha1.ReasonClaimsTooLarge,
 		v1alpha1.ReasonInvalidPublicKeys, v1alpha1.ReasonRestartForbidden, v1alpha1.ReasonRestartFailed:
 		return true

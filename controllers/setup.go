@@ -28,7 +28,7 @@ import (
 // Indexes of the cache.
 const (
 	indexIssuer     = "issuer"     // M2MClients by the name of their issuer
-	indexSecretName = "secretName" // M2MClients by the name of their Secret
+	indexSecretName = "secretName" // M2MClients by the names of Secrets that they have, keep or want
 	indexClientID   = "clientID"   // M2MClients by issuer and the client id that they have or want
 	indexClientUID  = "clientUID"  // Secrets by the UID of their client
 )
@@ -67,10 +67,7 @@ func SetupIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		return err
 	}
 	err = indexer.IndexField(ctx, &v1alpha1.M2MClient{}, indexSecretName, func(o client.Object) []string {
-		if c := o.(*v1alpha1.M2MClient); hasSecret(c) {
-			return []string{secretName(c)}
-		}
-		return nil
+		return secretNames(o.(*v1alpha1.M2MClient))
 	})
 	if err != nil {
 		return err
@@ -107,6 +104,7 @@ func (r *ClientReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error
 		Named("m2mclient").
 		For(&v1alpha1.M2MClient{}).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfSecret)).
+		Watches(&v1alpha1.M2MClient{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfName), builder.WithPredicates(freesName())).
 		Watches(&v1alpha1.ClusterM2MIssuer{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfIssuer), builder.WithPredicates(issuerChanged())).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.clientsOfNamespace), builder.WithPredicates(relabelled())).
 		WatchesRawSource(source.Channel(r.Authorities, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
@@ -132,6 +130,30 @@ func (r *ClientReconciler) clientsOfSecret(ctx context.Context, secret client.Ob
 		requests = append(requests, owner)
 	}
 	return requests
+}
+
+// clientsOfName wakes those that wait for the name of a client's Secret.
+func (r *ClientReconciler) clientsOfName(ctx context.Context, o client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, name := range secretNames(o.(*v1alpha1.M2MClient)) {
+		for _, request := range r.requests(ctx, client.InNamespace(o.GetNamespace()), client.MatchingFields{indexSecretName: name}) {
+			if request.Name != o.GetName() && !slices.Contains(requests, request) {
+				requests = append(requests, request)
+			}
+		}
+	}
+	return requests
+}
+
+// freesName lets through the clients that may leave the name of a Secret to another.
+func freesName() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, after := e.ObjectOld.(*v1alpha1.M2MClient), e.ObjectNew.(*v1alpha1.M2MClient)
+			return !slices.Equal(secretNames(before), secretNames(after))
+		},
+	}
 }
 
 func (r *ClientReconciler) clientsOfIssuer(ctx context.Context, issuer client.Object) []reconcile.Request {

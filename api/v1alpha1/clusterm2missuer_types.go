@@ -143,6 +143,13 @@ type Grant struct {
 	// M2MClient, or an import).
 	// +optional
 	ChosenClientIDs bool `json:"chosenClientIDs,omitempty"`
+
+	// reservedClientIDs says whether ids may be chosen that look as if the operator had
+	// made them, such as `m2m-client-live-` and a UUID: those of Stytch do. Who may choose
+	// them can take the id of a client that was deleted, so grant it for a migration, to
+	// namespaces that you trust. It counts only beside chosenClientIDs.
+	// +optional
+	ReservedClientIDs bool `json:"reservedClientIDs,omitempty"`
 }
 
 // NamespaceSelection selects namespaces: those of either field.

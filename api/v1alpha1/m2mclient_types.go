@@ -93,8 +93,9 @@ type M2MClientSpec struct {
 	State ClientState `json:"state,omitempty"`
 
 	// clientID is the OAuth client_id, where it isn't left to the operator to make one
-	// that nobody else has. The issuer must let this namespace choose
-	// (spec.grants). It can't be changed.
+	// that nobody else has. The issuer must let this namespace choose (spec.grants). Ids
+	// of the form that the operator makes need a grant with reservedClientIDs, too. It
+	// can't be changed.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
@@ -277,10 +278,16 @@ type M2MClientStatus struct {
 	// +optional
 	Effective *EffectiveClient `json:"effective,omitempty"`
 
-	// clientID is the client's OAuth client_id. It is never used again for another client.
+	// clientID is the client's OAuth client_id. One that the operator made is never used
+	// again for another client; one that was chosen or imported may be.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	ClientID string `json:"clientID,omitempty"`
+
+	// clientIDSince is when the client got its client id, where the operator didn't make
+	// it for this client: tokens that were issued before are another's, and not active.
+	// +optional
+	ClientIDSince *metav1.Time `json:"clientIDSince,omitempty"`
 
 	// issuer is the `iss` claim of the client's tokens.
 	// +optional
@@ -296,6 +303,15 @@ type M2MClientStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	SecretName string `json:"secretName,omitempty"`
+
+	// formerSecrets are the Secrets under names that spec.secret.name had before. Running
+	// pods mount them, so they get each new credential, too, until their time is over. While
+	// there are three, another change of the name waits.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	FormerSecrets []FormerSecret `json:"formerSecrets,omitempty"`
 
 	// clientSecretLastFour are the last four characters of the current client_secret.
 	// +optional
@@ -360,8 +376,8 @@ type M2MClientStatus struct {
 	// +optional
 	TokensNotBefore *metav1.Time `json:"tokensNotBefore,omitempty"`
 
-	// seal is a MAC over the object's UID, the client id, the credentials, the state of
-	// their rotation and tokensNotBefore. Token servers ignore a status whose seal doesn't hold.
+	// seal is a MAC over the object's UID, the client id and since when it is the client's,
+	// the credentials, the state of their rotation and tokensNotBefore. Token servers ignore a status whose seal doesn't hold.
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Seal string `json:"seal,omitempty"`
@@ -382,6 +398,19 @@ type M2MClientStatus struct {
 	// +listMapKey=digest
 	// +kubebuilder:validation:MaxItems=64
 	RevokedTokens []RevokedToken `json:"revokedTokens,omitempty"`
+}
+
+// FormerSecret is a Secret under a name that the client doesn't use any more.
+type FormerSecret struct {
+	// name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// keepUntil is when the Secret is deleted. Until then no other client gets its name.
+	// +required
+	KeepUntil metav1.Time `json:"keepUntil"`
 }
 
 // RevokedToken is a token that isn't active any more.

@@ -42,8 +42,11 @@ const (
 	ReasonImportRefused = "ImportRefused"
 	// ReasonClientIDNotPermitted: the issuer doesn't let the namespace choose client ids.
 	ReasonClientIDNotPermitted = "ClientIDNotPermitted"
-	// ReasonClientIDTaken: another client, or a project, has the client id.
+	// ReasonClientIDTaken: another client, or a project, has the client id, or had it
+	// until lately.
 	ReasonClientIDTaken = "ClientIDTaken"
+	// ReasonClientIDReserved: the client id has a form that only the operator gives.
+	ReasonClientIDReserved = "ClientIDReserved"
 	// ReasonIssuerNotFound: the manifest names an issuer that doesn't exist.
 	ReasonIssuerNotFound = "IssuerNotFound"
 	// ReasonIssuerNotReady: the issuer exists, and can't sign yet.
@@ -70,6 +73,12 @@ const (
 	ReasonLifetimeOutOfBounds = "LifetimeOutOfBounds"
 	// ReasonInvalidTemplate: the Secret can't be composed as its template says.
 	ReasonInvalidTemplate = "InvalidTemplate"
+	// ReasonSecretLostAgain: the Secret is deleted or overwritten again and again, and the
+	// next secret waits, longer each time.
+	ReasonSecretLostAgain = "SecretLostAgain"
+	// ReasonRenameWaits: the Secret keeps its name, because as many former ones are kept
+	// as may be.
+	ReasonRenameWaits = "RenameWaits"
 	// ReasonTooManyVersions: as many secrets are valid as may be; the next must wait.
 	ReasonTooManyVersions = "TooManyVersions"
 	// ReasonCredentialAltered: the annotation of a client that the management API made is

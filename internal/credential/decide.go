@@ -239,6 +239,7 @@ func decideIdentity(in Input, state SealState) (Decision, error) {
 		p := newPlan(in)
 		p.d.Forged, p.d.ClaimsID = forged, true
 		p.take(in.Deposit.Deposit)
+		p.since()
 		return p.settle(), nil
 	case in.Deposit.State != SealMissing:
 		return problem(in, ProblemDepositRefused), nil
@@ -257,6 +258,7 @@ func recoverFromSecret(in Input) (Decision, error) {
 	in.Record = Record{ClientID: in.Secret.ClientID, LastNumber: last, Triggers: in.Triggers}
 	p := newPlan(in)
 	p.d.Forged, p.changed, p.d.ClaimsID = forged, true, in.Secret.Adopted
+	p.since()
 	if p.isRevoked(in.Secret.Version) {
 		p.d.Revoked, p.currentRevoked = []Version{in.Secret.Version}, true
 		p.undeliverable()
@@ -300,6 +302,7 @@ func reissue(in Input, state SealState) (Decision, error) {
 	in.Record = Record{ClientID: in.Record.ClientID, LastNumber: number, Triggers: in.Record.Triggers.adopt(in.Triggers)}
 	p := newPlan(in)
 	p.d.ClaimsID = true
+	p.since()
 	if in.NoSecret {
 		p.changed, p.d.Cause = true, CauseReissued
 		return p.settle(), nil
@@ -323,6 +326,7 @@ func issueFirst(in Input) (Decision, error) {
 			return Decision{}, err
 		}
 	}
+	p.since()
 	if in.NoSecret {
 		return p.settle(), nil
 	}

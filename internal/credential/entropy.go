@@ -1,8 +1,10 @@
 package credential
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
 )
 
@@ -10,7 +12,7 @@ import (
 // [Entropy] estimates it.
 const MinEntropy = 80
 
-// maxImported bounds an imported id or secret, in bytes.
+// maxImported bounds an imported secret, in bytes.
 const maxImported = 256
 
 // EntropyRule says how [Entropy] estimates, for those whose secret it refuses.
@@ -52,12 +54,17 @@ func alphabetSize(secret string) int {
 	return max(size, 1)
 }
 
+// importable is what spec.clientID of an M2MClient takes.
+var importable = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._~]{0,126}[A-Za-z0-9])?$`)
+
 // CheckImport tells why an id and a secret that were made elsewhere can't be a
 // credential; nil: they can. It never repeats the secret.
 func CheckImport(clientID, secret string) error {
 	switch {
-	case clientID == "" || len(clientID) > maxImported || !visible(clientID):
-		return fmt.Errorf("the client id must be 1 to %d printable ASCII characters without spaces", maxImported)
+	case !importable.MatchString(clientID):
+		return errors.New("the client id must be 1 to 128 letters, digits, '-', '.', '_' and '~', starting and ending with a letter or digit, as in spec.clientID")
+	case IsProjectID(clientID):
+		return errors.New("the client id has the form of a project's id, which no client may have")
 	case secret == "" || len(secret) > maxImported || !visible(secret):
 		return fmt.Errorf("the client secret must be 1 to %d printable ASCII characters without spaces", maxImported)
 	}

@@ -342,6 +342,14 @@ func (p *plan) take(d Deposit) {
 	p.changed, p.d.Cause = true, CauseDeposited
 }
 
+// since notes that the client has its id from now on, where another may have had it
+// before: an id that was chosen, imported or restored. Tokens of then are not its own.
+func (p *plan) since() {
+	if p.in.First.ClientID != "" || p.in.Secret.Adopted || !IsClientID(p.record.ClientID) {
+		p.record.Since = second(p.in.Now)
+	}
+}
+
 func (p *plan) drop(v Version) {
 	p.credentials = slices.DeleteFunc(p.credentials, func(c Credential) bool { return c.Version == v })
 	p.changed = true

@@ -28,7 +28,9 @@ type Triggers struct{ Spec, Annotation string }
 // Record is what a client's status says of its credential: the journal of validity.
 // Times have a resolution of one second.
 type Record struct {
-	ClientID    string
+	ClientID string
+	// Since is when the client got its id, where it wasn't made for it; zero: it was.
+	Since       time.Time
 	Credentials []Credential
 	LastNumber  int       // the highest number that a version ever had
 	RotatedAt   time.Time // when the current version replaced another; zero: it is the first
@@ -72,6 +74,9 @@ func (k *pepperKey) sealRecord(uid string, r Record) string {
 		fields = append(fields, c.Version.String(), string(c.Role), c.Hash.String(), unix(c.CreatedAt), unix(c.RetireAfter), unix(c.NotAfter))
 	}
 	// One field more, or two, than any record without them has.
+	if !r.Since.IsZero() {
+		fields = append(fields, "since", unix(r.Since))
+	}
 	if !r.NotBefore.IsZero() {
 		fields = append(fields, unix(r.NotBefore))
 	}

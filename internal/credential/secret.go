@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -103,6 +104,17 @@ func newSecret(rand io.Reader) (string, error) {
 	}
 	return string(secret), nil
 }
+
+var (
+	clientIDForm  = regexp.MustCompile(`^m2m-client-(test|live)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	projectIDForm = regexp.MustCompile(`^project-(test|live)-`)
+)
+
+// IsClientID tells whether an id has the form of those that [NewClientID] makes.
+func IsClientID(id string) bool { return clientIDForm.MatchString(id) }
+
+// IsProjectID tells whether an id has the form of a project's: audiences have it, too.
+func IsProjectID(id string) bool { return projectIDForm.MatchString(id) }
 
 // NewClientID makes `m2m-client-<test|live>-<random UUID>`; ids are never used again.
 func NewClientID(rand io.Reader, live bool) (string, error) {

@@ -23,6 +23,7 @@ const unreadable = "unreadable"
 func Read(s *v1alpha1.M2MClientStatus) credential.Record {
 	r := credential.Record{
 		ClientID:    s.ClientID,
+		Since:       instant(s.ClientIDSince),
 		LastNumber:  int(s.LastVersionNumber),
 		RotatedAt:   instant(s.LastRotationTime),
 		CancelledAt: instant(s.LastCancelTime),
@@ -48,6 +49,7 @@ func Read(s *v1alpha1.M2MClientStatus) credential.Record {
 func Only(s *v1alpha1.M2MClientStatus) v1alpha1.M2MClientStatus {
 	return v1alpha1.M2MClientStatus{
 		ClientID:           s.ClientID,
+		ClientIDSince:      s.ClientIDSince,
 		LastVersionNumber:  s.LastVersionNumber,
 		LastRotationTime:   s.LastRotationTime,
 		LastCancelTime:     s.LastCancelTime,
@@ -100,6 +102,7 @@ func parse(s *v1alpha1.CredentialStatus) (credential.Credential, error) {
 // Write puts a record into a status, and leaves alone what is the same.
 func Write(s *v1alpha1.M2MClientStatus, r credential.Record) {
 	s.ClientID, s.Seal, s.LastVersionNumber, s.CredentialSequence = r.ClientID, r.Seal, int64(r.LastNumber), r.Sequence
+	s.ClientIDSince = stamp(r.Since)
 	s.LastRotationTime, s.LastCancelTime, s.TokensNotBefore = stamp(r.RotatedAt), stamp(r.CancelledAt), stamp(r.NotBefore)
 	s.ObservedTriggers = nil
 	if r.Triggers != (credential.Triggers{}) {

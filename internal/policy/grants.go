@@ -20,7 +20,8 @@ type Namespace struct {
 // Allowance is what an issuer grants to the clients of one namespace. The zero value
 // is nothing.
 type Allowance struct {
-	ChosenClientIDs bool
+	ChosenClientIDs   bool
+	ReservedClientIDs bool // those of the operator's own form, too
 
 	scopes, audiences, metadataKeys patterns
 }
@@ -39,6 +40,7 @@ func Allow(issuer *v1alpha1.ClusterM2MIssuerSpec, namespace Namespace) Allowance
 
 func (a *Allowance) add(g *v1alpha1.Grant) {
 	a.ChosenClientIDs = a.ChosenClientIDs || g.ChosenClientIDs
+	a.ReservedClientIDs = a.ReservedClientIDs || g.ChosenClientIDs && g.ReservedClientIDs
 	a.scopes = append(a.scopes, g.Scopes...)
 	a.metadataKeys = append(a.metadataKeys, g.MetadataKeys...)
 	for _, audience := range g.Audiences {

@@ -352,7 +352,7 @@ func (x *Index) client(r *resource, issuer string) (*token.Client, error) {
 		Lifetime:   effective.Lifetime,
 		Audiences:  effective.Audiences,
 		PublicKeys: effective.PublicKeys,
-		NotBefore:  notBefore(r, record.NotBefore),
+		NotBefore:  notBefore(r, &record),
 		Revoked:    revoked(&r.Status),
 	}
 	// What is too large is left out, and the client's conditions say so.
@@ -364,14 +364,21 @@ func (x *Index) client(r *resource, issuer string) (*token.Client, error) {
 }
 
 // remade is how soon after a client was made tokens count as its own: clocks differ.
-// Only a chosen id is ever used again by another client.
+// Only a chosen id is ever used again by another client, and then it is sealed since when.
 const remade = time.Minute
 
+// claimed is the like for an id that was chosen: shorter, because somebody who waited for
+// it may have got it the moment it was free.
+const claimed = 5 * time.Second
+
 // notBefore is when tokens must have been issued to be the client's and active.
-func notBefore(r *resource, recorded time.Time) time.Time {
+func notBefore(r *resource, recorded *credential.Record) time.Time {
 	since := r.Created.Add(-remade)
-	if recorded.After(since) {
-		since = recorded
+	if at := recorded.Since.Add(-claimed); !recorded.Since.IsZero() && at.After(since) {
+		since = at
+	}
+	if recorded.NotBefore.After(since) {
+		since = recorded.NotBefore
 	}
 	if t := r.Spec.Token; t != nil && t.NotBefore != nil && t.NotBefore.After(since) {
 		since = t.NotBefore.Time

@@ -29,6 +29,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CredentialStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveClient"):
 		return &apiv1alpha1.EffectiveClientApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("FormerSecret"):
+		return &apiv1alpha1.FormerSecretApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Grant"):
 		return &apiv1alpha1.GrantApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ImportSpec"):

@@ -174,6 +174,15 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.Environment
   scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.FormerSecret
+  map:
+    fields:
+    - name: keepUntil
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: name
+      type:
+        scalar: string
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.Grant
   map:
     fields:
@@ -195,6 +204,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: namespaces
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.NamespaceSelection
+    - name: reservedClientIDs
+      type:
+        scalar: boolean
     - name: scopes
       type:
         list:
@@ -337,6 +349,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: clientID
       type:
         scalar: string
+    - name: clientIDSince
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: clientSecretLastFour
       type:
         scalar: string
@@ -360,6 +375,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: effective
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.EffectiveClient
+    - name: formerSecrets
+      type:
+        list:
+          elementType:
+            namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.FormerSecret
+          elementRelationship: associative
+          keys:
+          - name
     - name: grantedScopes
       type:
         list:

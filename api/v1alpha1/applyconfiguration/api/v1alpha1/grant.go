@@ -28,6 +28,11 @@ type GrantApplyConfiguration struct {
 	// chosenClientIDs says whether clients may choose their ids (spec.clientID of an
 	// M2MClient, or an import).
 	ChosenClientIDs *bool `json:"chosenClientIDs,omitempty"`
+	// reservedClientIDs says whether ids may be chosen that look as if the operator had
+	// made them, such as `m2m-client-live-` and a UUID: those of Stytch do. Who may choose
+	// them can take the id of a client that was deleted, so grant it for a migration, to
+	// namespaces that you trust. It counts only beside chosenClientIDs.
+	ReservedClientIDs *bool `json:"reservedClientIDs,omitempty"`
 }
 
 // GrantApplyConfiguration constructs a declarative configuration of the Grant type for use with
@@ -79,5 +84,13 @@ func (b *GrantApplyConfiguration) WithMetadataKeys(values ...string) *GrantApply
 // If called multiple times, the ChosenClientIDs field is set to the value of the last call.
 func (b *GrantApplyConfiguration) WithChosenClientIDs(value bool) *GrantApplyConfiguration {
 	b.ChosenClientIDs = &value
+	return b
+}
+
+// WithReservedClientIDs sets the ReservedClientIDs field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ReservedClientIDs field is set to the value of the last call.
+func (b *GrantApplyConfiguration) WithReservedClientIDs(value bool) *GrantApplyConfiguration {
+	b.ReservedClientIDs = &value
 	return b
 }

@@ -34,8 +34,9 @@ type M2MClientSpecApplyConfiguration struct {
 	// and is refused at every replica of the token endpoint as soon as its watch says so.
 	State *apiv1alpha1.ClientState `json:"state,omitempty"`
 	// clientID is the OAuth client_id, where it isn't left to the operator to make one
-	// that nobody else has. The issuer must let this namespace choose
-	// (spec.grants). It can't be changed.
+	// that nobody else has. The issuer must let this namespace choose (spec.grants). Ids
+	// of the form that the operator makes need a grant with reservedClientIDs, too. It
+	// can't be changed.
 	ClientID *string `json:"clientID,omitempty"`
 	// secret says how the credential is delivered.
 	Secret *SecretSpecApplyConfiguration `json:"secret,omitempty"`

@@ -23,14 +23,22 @@ type M2MClientStatusApplyConfiguration struct {
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// effective is what holds where the manifest leaves a choice to defaults.
 	Effective *EffectiveClientApplyConfiguration `json:"effective,omitempty"`
-	// clientID is the client's OAuth client_id. It is never used again for another client.
+	// clientID is the client's OAuth client_id. One that the operator made is never used
+	// again for another client; one that was chosen or imported may be.
 	ClientID *string `json:"clientID,omitempty"`
+	// clientIDSince is when the client got its client id, where the operator didn't make
+	// it for this client: tokens that were issued before are another's, and not active.
+	ClientIDSince *metav1.Time `json:"clientIDSince,omitempty"`
 	// issuer is the `iss` claim of the client's tokens.
 	Issuer *string `json:"issuer,omitempty"`
 	// tokenURL is where the client gets its tokens.
 	TokenURL *string `json:"tokenURL,omitempty"`
 	// secretName is the Secret that holds the credential.
 	SecretName *string `json:"secretName,omitempty"`
+	// formerSecrets are the Secrets under names that spec.secret.name had before. Running
+	// pods mount them, so they get each new credential, too, until their time is over. While
+	// there are three, another change of the name waits.
+	FormerSecrets []FormerSecretApplyConfiguration `json:"formerSecrets,omitempty"`
 	// clientSecretLastFour are the last four characters of the current client_secret.
 	ClientSecretLastFour *string `json:"clientSecretLastFour,omitempty"`
 	// nextClientSecretLastFour are the last four characters of the next_client_secret,
@@ -60,8 +68,8 @@ type M2MClientStatusApplyConfiguration struct {
 	// tokensNotBefore is the latest of the cut-offs that spec.token.notBefore ever set:
 	// tokens that were issued before are not active.
 	TokensNotBefore *metav1.Time `json:"tokensNotBefore,omitempty"`
-	// seal is a MAC over the object's UID, the client id, the credentials, the state of
-	// their rotation and tokensNotBefore. Token servers ignore a status whose seal doesn't hold.
+	// seal is a MAC over the object's UID, the client id and since when it is the client's,
+	// the credentials, the state of their rotation and tokensNotBefore. Token servers ignore a status whose seal doesn't hold.
 	Seal *string `json:"seal,omitempty"`
 	// usage says when versions of the secret, and other ways to authenticate, were last
 	// used, the latest use first. The
@@ -116,6 +124,14 @@ func (b *M2MClientStatusApplyConfiguration) WithClientID(value string) *M2MClien
 	return b
 }
 
+// WithClientIDSince sets the ClientIDSince field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ClientIDSince field is set to the value of the last call.
+func (b *M2MClientStatusApplyConfiguration) WithClientIDSince(value metav1.Time) *M2MClientStatusApplyConfiguration {
+	b.ClientIDSince = &value
+	return b
+}
+
 // WithIssuer sets the Issuer field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Issuer field is set to the value of the last call.
@@ -137,6 +153,19 @@ func (b *M2MClientStatusApplyConfiguration) WithTokenURL(value string) *M2MClien
 // If called multiple times, the SecretName field is set to the value of the last call.
 func (b *M2MClientStatusApplyConfiguration) WithSecretName(value string) *M2MClientStatusApplyConfiguration {
 	b.SecretName = &value
+	return b
+}
+
+// WithFormerSecrets adds the given value to the FormerSecrets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the FormerSecrets field.
+func (b *M2MClientStatusApplyConfiguration) WithFormerSecrets(values ...*FormerSecretApplyConfiguration) *M2MClientStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithFormerSecrets")
+		}
+		b.FormerSecrets = append(b.FormerSecrets, *values[i])
+	}
 	return b
 }
 
