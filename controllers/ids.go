@@ -149,7 +149,7 @@ func (h idHolder) verdict(c *v1alpha1.M2MClient, id string) verdict {
 	case !h.taken():
 		return verdict{}
 	case h.neighbour != "":
-		return waiting(v1alpha1.ReasonClientIDTaken, fmt.Sprintf(
+		return stalled(v1alpha1.ReasonClientIDInUse, fmt.Sprintf(
 			"the client id %q belongs to M2MClient %q: delete that, or choose another for a new M2MClient", id, h.neighbour))
 	case h.older:
 		return waiting(v1alpha1.ReasonClientIDTaken, fmt.Sprintf("an older client is to get the client id %q: choose another for a new M2MClient", id))

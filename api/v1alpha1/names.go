@@ -45,6 +45,8 @@ const (
 	// ReasonClientIDTaken: another client, or a project, has the client id, or had it
 	// until lately.
 	ReasonClientIDTaken = "ClientIDTaken"
+	// ReasonClientIDInUse: another client of the namespace has the client id.
+	ReasonClientIDInUse = "ClientIDInUse"
 	// ReasonClientIDReserved: the client id has a form that only the operator gives.
 	ReasonClientIDReserved = "ClientIDReserved"
 	// ReasonIssuerNotFound: the manifest names an issuer that doesn't exist.

@@ -149,7 +149,7 @@ func TestChosenClientID(t *testing.T) {
 	issuer := &v1alpha1.ClusterM2MIssuer{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultIssuer}}
 	shared.refresh(t, issuer)
 	project := shared.newClient(t, namespace, "project", func(c *v1alpha1.M2MClient) { c.Spec.ClientID = issuer.Spec.ProjectID })
-	shared.waitReason(t, project, v1alpha1.ReasonClientIDTaken)
+	shared.waitReason(t, project, v1alpha1.ReasonClientIDReserved)
 }
 
 // Of many that ask for one id at one time, one gets it.
