@@ -2,6 +2,9 @@ package controllers
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -133,6 +136,7 @@ func nextStatus(c *v1alpha1.M2MClient, out outcome, now metav1.Time) *v1alpha1.M
 	if hasSecret(c) {
 		s.Effective.DeletionPolicy = deletionPolicy(c)
 	}
+	s.Effective.ServiceAccounts, s.Effective.PublicKeys = serviceAccounts(c), publicKeys(c)
 	if out.issuer != nil {
 		s.Issuer = policy.IssuerClaim(&out.issuer.Spec)
 		s.TokenURL = tokenURL(out.issuer)
@@ -204,6 +208,34 @@ func stateOf(c *v1alpha1.M2MClient) v1alpha1.ClientState {
 	return v1alpha1.ClientActive
 }
 
+func serviceAccounts(c *v1alpha1.M2MClient) []string {
+	var names []string
+	for _, w := range c.Spec.WorkloadIdentities {
+		names = append(names, w.ServiceAccountName)
+	}
+	return names
+}
+
+// publicKeys are the thumbprints of the client's keys (RFC 7638 section 3).
+func publicKeys(c *v1alpha1.M2MClient) []string {
+	if c.Spec.PublicKeys == nil {
+		return nil
+	}
+	var thumbprints []string
+	for _, k := range c.Spec.PublicKeys.Keys {
+		required := map[string]string{"kty": k.KeyType}
+		for name, value := range map[string]string{"crv": k.Curve, "x": k.X, "y": k.Y, "n": k.N, "e": k.E} {
+			if value != "" {
+				required[name] = value
+			}
+		}
+		canonical, _ := json.Marshal(required) // texts always encode, sorted by name
+		sum := sha256.Sum256(canonical)
+		thumbprints = append(thumbprints, base64.RawURLEncoding.EncodeToString(sum[:]))
+	}
+	return thumbprints
+}
+
 // tell sends the events that a person would want to know of, after the write that
 // they report.
 func (r *ClientReconciler) tell(c *v1alpha1.M2MClient, was, now *v1alpha1.M2MClientStatus, out outcome) {
@@ -228,7 +260,35 @@ func (r *ClientReconciler) tell(c *v1alpha1.M2MClient, was, now *v1alpha1.M2MCli
 		meta.FindStatusCondition(was.Conditions, condition.Type) == nil {
 		r.warn(c, condition.Type, "%s", condition.Message)
 	}
+	r.tellAuthentication(c, was, now)
 	r.tellReadiness(c, was, now)
+}
+
+// tellAuthentication tells who else can speak as the client from now on: to add a key
+// or a ServiceAccount takes no secret, only the right to write M2MClients.
+func (r *ClientReconciler) tellAuthentication(c *v1alpha1.M2MClient, was, now *v1alpha1.M2MClientStatus) {
+	if was.Effective == nil || was.Seal == "" || was.ObservedGeneration == now.ObservedGeneration {
+		return // it is new, or nobody changed it
+	}
+	for _, way := range []struct {
+		what     string
+		was, now []string
+	}{
+		{"ServiceAccount", was.Effective.ServiceAccounts, now.Effective.ServiceAccounts},
+		{"public key", was.Effective.PublicKeys, now.Effective.PublicKeys},
+	} {
+		for _, added := range without(way.now, way.was) {
+			r.note(c, "AuthenticationAdded", "the client can be authenticated by the %s %s from now on", way.what, added)
+		}
+		for _, removed := range without(way.was, way.now) {
+			r.note(c, "AuthenticationRemoved", "the client can no longer be authenticated by the %s %s", way.what, removed)
+		}
+	}
+}
+
+// without returns what of a list isn't in another.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
 }
 
 func (r *ClientReconciler) tellCause(c *v1alpha1.M2MClient, now *v1alpha1.M2MClientStatus, d *credential.Decision, overlap time.Duration) {

@@ -32,6 +32,7 @@ func (r *ClientReconciler) deliver(ctx context.Context, c *v1alpha1.M2MClient, f
 		issuer:   out.issuer.Spec.URL,
 		jwksURL:  jwksURL(out.issuer),
 		scopes:   out.policy.Scopes,
+		metadata: out.policy.SecretMetadata,
 		ca:       ca,
 	}
 	desired, err := renderSecret(c, found.name, found.secret, content, found.pepper)

@@ -119,6 +119,7 @@ type delivery struct {
 	issuer   string
 	jwksURL  string
 	scopes   []string
+	metadata v1alpha1.SecretMetadata // of the template
 	ca       string // in PEM; empty: the system's authorities do
 }
 
@@ -199,7 +200,7 @@ func renderMetadata(client *v1alpha1.M2MClient, secret *corev1.Secret, d deliver
 		annotations = map[string]string{}
 	}
 	dropTemplated(labels, annotations)
-	applyTemplate(secretTemplate(client).Metadata, labels, annotations)
+	applyTemplate(d.metadata, labels, annotations)
 	labels[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
 	labels[v1alpha1.LabelClient] = client.Name
 	delete(labels, v1alpha1.LabelAdopt) // it counts once
@@ -255,8 +256,8 @@ func dropTemplated(labels, annotations map[string]string) {
 	delete(annotations, annotationTemplate)
 }
 
-func applyTemplate(metadata *v1alpha1.SecretMetadata, labels, annotations map[string]string) {
-	if metadata == nil || len(metadata.Labels)+len(metadata.Annotations) == 0 {
+func applyTemplate(metadata v1alpha1.SecretMetadata, labels, annotations map[string]string) {
+	if len(metadata.Labels)+len(metadata.Annotations) == 0 {
 		return
 	}
 	added := templated{

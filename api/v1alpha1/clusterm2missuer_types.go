@@ -93,6 +93,59 @@ type ClusterM2MIssuerSpec struct {
 	// use the API, and none can create clients.
 	// +optional
 	ManagementAPI *ManagementAPISpec `json:"managementAPI,omitempty"`
+
+	// introspection says who may introspect tokens.
+	// +optional
+	Introspection *IntrospectionSpec `json:"introspection,omitempty"`
+
+	// secretMetadata says which labels and annotations clients may put on their Secrets
+	// (spec.secret.template of an M2MClient). Other controllers obey some: without this
+	// all are let through.
+	// +optional
+	SecretMetadata *SecretMetadataAllowance `json:"secretMetadata,omitempty"`
+}
+
+// IntrospectionSpec says who may introspect tokens (RFC 7662).
+type IntrospectionSpec struct {
+	// callers who see a token that isn't their own: SharedAudience, also where it is
+	// absent, are those who could get a token for one of its audiences; with the Stytch
+	// profile these are all clients. Audience are those alone whose client id is one of its
+	// audiences.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self in ['SharedAudience', 'Audience']",message="introspection.callers must be SharedAudience or Audience"
+	// +kubebuilder:validation:MaxLength=16
+	Callers IntrospectionCallers `json:"callers,omitempty"`
+}
+
+// IntrospectionCallers are who sees tokens that aren't their own.
+type IntrospectionCallers string
+
+const (
+	// CallersSharedAudience could get a token for one of the token's audiences.
+	CallersSharedAudience IntrospectionCallers = "SharedAudience"
+	// CallersAudience are what the token is for: their client id is one of its audiences.
+	CallersAudience IntrospectionCallers = "Audience"
+)
+
+// SecretMetadataAllowance says what clients may put on their Secrets. What isn't listed
+// is left out, and the client says so.
+type SecretMetadataAllowance struct {
+	// labels that may be set: each a key, or a beginning and `*`, such as `example.com/*`;
+	// `*` alone is all, and an empty list none.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=317
+	Labels []string `json:"labels,omitempty"`
+
+	// annotations that may be set, in the same way.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=317
+	Annotations []string `json:"annotations,omitempty"`
 }
 
 // ManagementAPISpec says where clients live that the management API makes.

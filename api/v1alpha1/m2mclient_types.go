@@ -492,6 +492,21 @@ type EffectiveClient struct {
 	// ends with the overlap.
 	// +optional
 	RetireWhenUnused *RetireWhenUnused `json:"retireWhenUnused,omitempty"`
+
+	// serviceAccounts are those of the namespace that authenticate as the client.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=253
+	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
+
+	// publicKeys are the thumbprints (RFC 7638) of the keys that the client signs
+	// assertions with.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	// +kubebuilder:validation:items:MaxLength=64
+	PublicKeys []string `json:"publicKeys,omitempty"`
 }
 
 // CredentialStatus is one valid version of a client's secret.

@@ -179,3 +179,37 @@ func TestAmbiguousScopes(t *testing.T) {
 		}
 	}
 }
+
+// Other controllers obey labels and annotations of Secrets: an issuer says which clients
+// may set.
+func TestSecretMetadata(t *testing.T) {
+	asked := &v1alpha1.SecretSpec{Template: &v1alpha1.SecretTemplate{Metadata: &v1alpha1.SecretMetadata{
+		Labels:      map[string]v1alpha1.LabelValue{"team": "a", "argocd.argoproj.io/secret-type": "cluster"},
+		Annotations: map[string]v1alpha1.AnnotationValue{"example.com/note": "n", "reflector.v1.k8s.emberstack.com/reflection-allowed": "true"},
+	}}}
+	for name, test := range map[string]struct {
+		allowed             *v1alpha1.SecretMetadataAllowance
+		labels, annotations int
+		refused             []string
+	}{
+		"nothing said":  {nil, 2, 2, nil},
+		"nothing":       {&v1alpha1.SecretMetadataAllowance{}, 0, 0, []string{`"argocd`, `"team"`, `"example.com/note"`, `"reflector`}},
+		"all":           {&v1alpha1.SecretMetadataAllowance{Labels: []string{"*"}, Annotations: []string{"*"}}, 2, 2, nil},
+		"some":          {&v1alpha1.SecretMetadataAllowance{Labels: []string{"team"}, Annotations: []string{"example.com/*"}}, 1, 1, []string{`"argocd`, `"reflector`}},
+		"not by halves": {&v1alpha1.SecretMetadataAllowance{Labels: []string{"tea"}, Annotations: []string{"*"}}, 0, 2, []string{`"argocd`, `"team"`}},
+	} {
+		e := Resolve(&v1alpha1.M2MClientSpec{Secret: asked}, &v1alpha1.ClusterM2MIssuerSpec{ProjectID: "p", SecretMetadata: test.allowed}, Allowance{})
+		if len(e.SecretMetadata.Labels) != test.labels || len(e.SecretMetadata.Annotations) != test.annotations {
+			t.Errorf("%s: %v", name, e.SecretMetadata)
+		}
+		if len(e.Violations) != min(len(test.refused), 1) {
+			t.Errorf("%s: %v", name, e.Violations)
+			continue
+		}
+		for _, key := range test.refused {
+			if v := e.Violations[0]; v.Reason != v1alpha1.ReasonNotGranted || !strings.Contains(v.Message, key) {
+				t.Errorf("%s: %v doesn't name %s", name, v, key)
+			}
+		}
+	}
+}

@@ -46,6 +46,8 @@ type Effective struct {
 	Metadata  map[string]apiextensionsv1.JSON // what of trustedMetadata counts
 	// PublicKeys check what the client signs.
 	PublicKeys jws.KeySet
+	// SecretMetadata is what of the template's labels and annotations the Secret gets.
+	SecretMetadata v1alpha1.SecretMetadata
 	// Ambiguous are the scopes that verifiers of the issuer's profile read differently.
 	Ambiguous  []string
 	Violations []Violation // none: the client is what its manifest says
@@ -58,8 +60,9 @@ func Resolve(client *v1alpha1.M2MClientSpec, issuer *v1alpha1.ClusterM2MIssuerSp
 	var refused refusals
 	e.Scopes, refused.scopes = allowed.scopes.divide(client.Scopes)
 	e.Audiences, refused.audiences = audiences(client.Token, issuer, allowed)
-	e.Metadata, refused.metadataKeys = metadata(client.TrustedMetadata, allowed)
+	e.Metadata, refused.metadataKeys = let(client.TrustedMetadata, allowed.metadataKeys)
 	e.note(refused.violation())
+	e.note(e.secretMetadata(client.Secret, issuer.SecretMetadata))
 
 	var outside *Violation
 	e.Lifetime, outside = lifetime(client.Token, issuer.Token)
@@ -192,15 +195,37 @@ func divideAudiences(asked []v1alpha1.Audience, allowed Allowance, projectID str
 	return granted, refused
 }
 
-// metadata returns what of a client's metadata counts, and the keys of the rest.
-func metadata(asked map[string]apiextensionsv1.JSON, allowed Allowance) (granted map[string]apiextensionsv1.JSON, refused []string) {
+// secretMetadata takes the labels and annotations that the issuer lets through, and tells
+// of the others.
+func (e *Effective) secretMetadata(secret *v1alpha1.SecretSpec, allowed *v1alpha1.SecretMetadataAllowance) *Violation {
+	if secret == nil || secret.Template == nil || secret.Template.Metadata == nil {
+		return nil
+	}
+	asked := secret.Template.Metadata
+	if allowed == nil {
+		e.SecretMetadata = *asked
+		return nil
+	}
+	var labels, annotations []string
+	e.SecretMetadata.Labels, labels = let(asked.Labels, allowed.Labels)
+	e.SecretMetadata.Annotations, annotations = let(asked.Annotations, allowed.Annotations)
+	if len(labels)+len(annotations) == 0 {
+		return nil
+	}
+	return &Violation{v1alpha1.ReasonNotGranted, fmt.Sprintf(
+		"the issuer doesn't let clients put %s on their Secrets: the Secret comes without; leave them out of spec.secret.template.metadata, or ask who runs the issuer (spec.secretMetadata)",
+		enumerate(slices.Concat(labels, annotations)))}
+}
+
+// let divides metadata by its keys into what is let through and the keys of the rest.
+func let[V any](asked map[string]V, allowed patterns) (granted map[string]V, refused []string) {
 	for key, value := range asked {
-		if !allowed.metadataKeys.match(key) {
+		if !allowed.match(key) {
 			refused = append(refused, key)
 			continue
 		}
 		if granted == nil {
-			granted = map[string]apiextensionsv1.JSON{}
+			granted = map[string]V{}
 		}
 		granted[key] = value
 	}

@@ -552,6 +552,7 @@ func (x *Index) newIssuer(i *issuing) *token.Issuer {
 		Profile:   token.Profile(policy.Profile(spec)),
 		Keys:      i.keys,
 	}
+	config.AudienceIntrospects = spec.Introspection != nil && spec.Introspection.Callers == v1alpha1.CallersAudience
 	if spec.Signing != nil {
 		config.Keys = config.Keys.Without(spec.Signing.Revoke)
 	}

@@ -41,13 +41,21 @@ func (a *Authority) inspect(now time.Time, issuer *Issuer, text string) (Inspect
 
 // Introspect tells an authenticated caller what a token says (RFC 7662 section 2.2); false:
 // the token isn't active, or is none of the caller's business. A caller sees its own
-// tokens, and those for an audience that its own tokens have.
+// tokens, and those for an audience that its own tokens have, or only those for itself.
 func (a *Authority) Introspect(now time.Time, issuer *Issuer, caller *Client, text string) (Inspection, bool) {
 	i, ok := a.inspect(now, issuer, text)
-	if !ok || !i.active || i.Client.id != caller.id && !caller.shares(i.Token.Claims.Audience) {
+	if !ok || !i.active || i.Client.id != caller.id && !issuer.introspects(caller, i.Token.Claims.Audience) {
 		return Inspection{}, false
 	}
 	return i, true
+}
+
+// introspects tells whether a caller may hear of a token of another client.
+func (i *Issuer) introspects(caller *Client, audiences []string) bool {
+	if i.audienceIntrospects {
+		return slices.Contains(audiences, caller.id)
+	}
+	return caller.shares(audiences)
 }
 
 // Revocable tells whether a token can be revoked by an authenticated caller (RFC 7009

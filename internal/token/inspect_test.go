@@ -80,6 +80,23 @@ func TestIntrospect(t *testing.T) {
 	}
 }
 
+// An issuer may let a token be seen by nobody but its client and what it is for.
+func TestIntrospectionByAudience(t *testing.T) {
+	issuer, d := newIssuer(t, RFC9068, newKey(t, keyring.ES256, testNow)), newDirectory(t)
+	for _, id := range []string{testID, "orders", "another"} {
+		d.add(t, id, testSecret, func(c *ClientConfig) { c.Audiences = []string{"orders"} })
+	}
+	signed := issue(t, d, issuer, ask(clientCredentials, testID, testSecret, ""))
+	for _, narrow := range []bool{false, true} {
+		issuer.audienceIntrospects = narrow
+		for caller, want := range map[string]bool{testID: true, "orders": true, "another": !narrow} {
+			if _, active := NewAuthority(d, rand.Reader).Introspect(testNow, issuer, d.clients[caller], signed); active != want {
+				t.Errorf("only its audience %t: active to %s is %t", narrow, caller, active)
+			}
+		}
+	}
+}
+
 // What is signed with an issuer's key and isn't a token of its is none: an assertion, or
 // a token of another profile or issuer.
 func TestOtherTokens(t *testing.T) {

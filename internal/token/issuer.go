@@ -39,6 +39,8 @@ type IssuerConfig struct {
 	Keys      keyring.Ring // all are published, one signs
 	Halted    bool         // no tokens are given, and those that were are good
 	Quota     Quota        // of tokens for each client; zero: there is none
+	// AudienceIntrospects lets nobody introspect another's token but who is its audience.
+	AudienceIntrospects bool
 }
 
 // Issuer signs tokens. It doesn't change and may be shared.
@@ -53,6 +55,8 @@ type Issuer struct {
 	Halted    bool   // no tokens are given, and those that were are good
 	JWKS      []byte // the set of public keys (RFC 7517 section 5)
 	Metadata  []byte // describes the endpoints (RFC 8414, OpenID Connect Discovery 1.0)
+
+	audienceIntrospects bool
 
 	quota     Quota
 	host      string // of the URL, with the port if it has one
@@ -92,7 +96,7 @@ func NewIssuer(random io.Reader, c IssuerConfig) (*Issuer, error) {
 // lost or damaged. It gives no tokens and publishes nothing, because verifiers would
 // take an empty set of keys for the truth.
 func NewUnavailableIssuer(c IssuerConfig) (*Issuer, error) {
-	i := &Issuer{Name: c.Name, URL: c.URL, Claim: cmp.Or(c.Claim, c.URL), ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile, Halted: c.Halted, quota: c.Quota}
+	i := &Issuer{Name: c.Name, URL: c.URL, Claim: cmp.Or(c.Claim, c.URL), ProjectID: c.ProjectID, Live: c.Live, Profile: c.Profile, Halted: c.Halted, quota: c.Quota, audienceIntrospects: c.AudienceIntrospects}
 	switch {
 	case c.Profile.typ() == "":
 		return nil, fmt.Errorf("issuer %q: unknown token profile %q", c.Name, c.Profile)

@@ -369,3 +369,36 @@ func TestSecretFoughtOver(t *testing.T) {
 	o.waitReason(t, c, v1alpha1.ReasonIssued)
 	o.waitAccepted(t, o.secret(t, c))
 }
+
+// Who adds a key or a ServiceAccount to a client can speak as it, without a secret: it is
+// told. And an issuer says which labels and annotations clients may put on Secrets.
+func TestAuthenticationIsTold(t *testing.T) {
+	t.Parallel()
+	issuer := shared.newIssuer(t, func(s *v1alpha1.ClusterM2MIssuerSpec) {
+		s.SecretMetadata = &v1alpha1.SecretMetadataAllowance{Labels: []string{"team"}}
+	})
+	c := shared.readyClient(t, of(issuer, "orders"))
+	update(t, shared, c, func(c *v1alpha1.M2MClient) {
+		c.Spec.WorkloadIdentities = []v1alpha1.WorkloadIdentity{{ServiceAccountName: "other"}}
+	})
+	shared.waitReason(t, c, v1alpha1.ReasonIssued)
+	shared.waitEvent(t, c, "AuthenticationAdded")
+	update(t, shared, c, func(c *v1alpha1.M2MClient) {
+		c.Spec.WorkloadIdentities = nil
+		c.Spec.Secret = &v1alpha1.SecretSpec{Template: &v1alpha1.SecretTemplate{Metadata: &v1alpha1.SecretMetadata{
+			Labels: map[string]v1alpha1.LabelValue{"team": "a", "argocd.argoproj.io/secret-type": "cluster"},
+		}}}
+	})
+	if ready := shared.waitReason(t, c, v1alpha1.ReasonNotGranted); !strings.Contains(ready.Message, "argocd.argoproj.io/secret-type") {
+		t.Errorf("message %q", ready.Message)
+	}
+	shared.waitEvent(t, c, "AuthenticationRemoved")
+	if s := shared.secret(t, c); s.Labels["team"] != "a" || s.Labels["argocd.argoproj.io/secret-type"] != "" {
+		t.Errorf("labels %v", s.Labels)
+	}
+	update(t, shared, issuer, func(i *v1alpha1.ClusterM2MIssuer) { i.Spec.SecretMetadata = nil })
+	shared.waitReason(t, c, v1alpha1.ReasonIssued)
+	if s := shared.secret(t, c); s.Labels["argocd.argoproj.io/secret-type"] != "cluster" {
+		t.Errorf("labels %v", s.Labels)
+	}
+}

@@ -35,6 +35,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.GrantApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ImportSpec"):
 		return &apiv1alpha1.ImportSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IntrospectionSpec"):
+		return &apiv1alpha1.IntrospectionSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerReference"):
 		return &apiv1alpha1.IssuerReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerTokenSpec"):
@@ -67,6 +69,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SecretKeysApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretMetadata"):
 		return &apiv1alpha1.SecretMetadataApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretMetadataAllowance"):
+		return &apiv1alpha1.SecretMetadataAllowanceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretSpec"):
 		return &apiv1alpha1.SecretSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretTemplate"):

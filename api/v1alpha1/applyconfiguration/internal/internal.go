@@ -64,12 +64,18 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.Grant
           elementRelationship: atomic
+    - name: introspection
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.IntrospectionSpec
     - name: managementAPI
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ManagementAPISpec
     - name: projectID
       type:
         scalar: string
+    - name: secretMetadata
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretMetadataAllowance
     - name: signing
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.SigningSpec
@@ -163,9 +169,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: overlap
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: publicKeys
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
     - name: retireWhenUnused
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.RetireWhenUnused
+    - name: serviceAccounts
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
     - name: state
       type:
         namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.ClientState
@@ -225,6 +243,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.IntrospectionCallers
+  scalar: string
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.IntrospectionSpec
+  map:
+    fields:
+    - name: callers
+      type:
+        namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.IntrospectionCallers
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.IssuerReference
   map:
     fields:
@@ -606,6 +632,21 @@ var schemaYAML = typed.YAMLObject(`types:
         map:
           elementType:
             namedType: com.github.m2m-operator.m2m-operator.api.v1alpha1.LabelValue
+          elementRelationship: atomic
+- name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretMetadataAllowance
+  map:
+    fields:
+    - name: annotations
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: labels
+      type:
+        list:
+          elementType:
+            scalar: string
           elementRelationship: atomic
 - name: com.github.m2m-operator.m2m-operator.api.v1alpha1.SecretSpec
   map:

@@ -37,6 +37,12 @@ type ClusterM2MIssuerSpecApplyConfiguration struct {
 	// holders of a project secret. Without it only callers with a Kubernetes token can
 	// use the API, and none can create clients.
 	ManagementAPI *ManagementAPISpecApplyConfiguration `json:"managementAPI,omitempty"`
+	// introspection says who may introspect tokens.
+	Introspection *IntrospectionSpecApplyConfiguration `json:"introspection,omitempty"`
+	// secretMetadata says which labels and annotations clients may put on their Secrets
+	// (spec.secret.template of an M2MClient). Other controllers obey some: without this
+	// all are let through.
+	SecretMetadata *SecretMetadataAllowanceApplyConfiguration `json:"secretMetadata,omitempty"`
 }
 
 // ClusterM2MIssuerSpecApplyConfiguration constructs a declarative configuration of the ClusterM2MIssuerSpec type for use with
@@ -103,5 +109,21 @@ func (b *ClusterM2MIssuerSpecApplyConfiguration) WithGrants(values ...*GrantAppl
 // If called multiple times, the ManagementAPI field is set to the value of the last call.
 func (b *ClusterM2MIssuerSpecApplyConfiguration) WithManagementAPI(value *ManagementAPISpecApplyConfiguration) *ClusterM2MIssuerSpecApplyConfiguration {
 	b.ManagementAPI = value
+	return b
+}
+
+// WithIntrospection sets the Introspection field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Introspection field is set to the value of the last call.
+func (b *ClusterM2MIssuerSpecApplyConfiguration) WithIntrospection(value *IntrospectionSpecApplyConfiguration) *ClusterM2MIssuerSpecApplyConfiguration {
+	b.Introspection = value
+	return b
+}
+
+// WithSecretMetadata sets the SecretMetadata field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SecretMetadata field is set to the value of the last call.
+func (b *ClusterM2MIssuerSpecApplyConfiguration) WithSecretMetadata(value *SecretMetadataAllowanceApplyConfiguration) *ClusterM2MIssuerSpecApplyConfiguration {
+	b.SecretMetadata = value
 	return b
 }

@@ -33,6 +33,11 @@ type EffectiveClientApplyConfiguration struct {
 	// retireWhenUnused is how a secret ends that is used past the overlap; absent: it
 	// ends with the overlap.
 	RetireWhenUnused *RetireWhenUnusedApplyConfiguration `json:"retireWhenUnused,omitempty"`
+	// serviceAccounts are those of the namespace that authenticate as the client.
+	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
+	// publicKeys are the thumbprints (RFC 7638) of the keys that the client signs
+	// assertions with.
+	PublicKeys []string `json:"publicKeys,omitempty"`
 }
 
 // EffectiveClientApplyConfiguration constructs a declarative configuration of the EffectiveClient type for use with
@@ -104,5 +109,25 @@ func (b *EffectiveClientApplyConfiguration) WithOverlap(value v1.Duration) *Effe
 // If called multiple times, the RetireWhenUnused field is set to the value of the last call.
 func (b *EffectiveClientApplyConfiguration) WithRetireWhenUnused(value *RetireWhenUnusedApplyConfiguration) *EffectiveClientApplyConfiguration {
 	b.RetireWhenUnused = value
+	return b
+}
+
+// WithServiceAccounts adds the given value to the ServiceAccounts field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ServiceAccounts field.
+func (b *EffectiveClientApplyConfiguration) WithServiceAccounts(values ...string) *EffectiveClientApplyConfiguration {
+	for i := range values {
+		b.ServiceAccounts = append(b.ServiceAccounts, values[i])
+	}
+	return b
+}
+
+// WithPublicKeys adds the given value to the PublicKeys field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the PublicKeys field.
+func (b *EffectiveClientApplyConfiguration) WithPublicKeys(values ...string) *EffectiveClientApplyConfiguration {
+	for i := range values {
+		b.PublicKeys = append(b.PublicKeys, values[i])
+	}
 	return b
 }
