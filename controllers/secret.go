@@ -120,7 +120,7 @@ type delivery struct {
 	jwksURL  string
 	scopes   []string
 	metadata v1alpha1.SecretMetadata // of the template
-	ca       string // in PEM; empty: the system's authorities do
+	ca       string                  // in PEM; empty: the system's authorities do
 }
 
 // renderSecret returns a Secret of a client as it should be. What others added to

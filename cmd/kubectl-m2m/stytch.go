@@ -49,7 +49,8 @@ and, unless you ask otherwise, a new client id:
   --import-from-secrets    the manifests adopt id and secret from Secrets that you make
                            (spec.secret.importFrom); the commands for that are printed
 
-Both need a grant of the issuer with chosenClientIDs. What an M2MClient can't have is left out of
+Both need a grant of the issuer with chosenClientIDs and reservedClientIDs, because ids of Stytch
+look as if this operator had made them. What an M2MClient can't have is left out of
 its manifest and named on the standard error.`,
 		Example: `  export STYTCH_PROJECT_ID=project-live-... STYTCH_SECRET=secret-live-...
   kubectl m2m import-stytch --output-dir clients/
@@ -347,14 +348,14 @@ func (i *importing) tell(manifests []manifest) {
 	case i.manifests.fromSecrets:
 		fmt.Fprint(i.ErrOut, `
 Each client adopts id and secret from a Secret. It waits until that is there; the issuer must
-grant the namespace chosenClientIDs. Make the Secrets, with each secret in a file:
+grant the namespace chosenClientIDs and reservedClientIDs. Make the Secrets, with each secret in a file:
 
 `)
 		for _, m := range manifests {
 			fmt.Fprint(i.ErrOut, m.secretCommands(i.manifests.namespace))
 		}
 	case i.manifests.keepIDs:
-		fmt.Fprintln(i.ErrOut, "Each client gets a new secret, and keeps its client id: the issuer must grant the namespace chosenClientIDs.")
+		fmt.Fprintln(i.ErrOut, "Each client gets a new secret, and keeps its client id: the issuer must grant the namespace chosenClientIDs and reservedClientIDs.")
 	default:
 		fmt.Fprintln(i.ErrOut, "Each client gets a new client id and a new secret: Stytch doesn't show the present ones' secrets.")
 	}

@@ -146,8 +146,17 @@ func (s *Service) checkChosen(by managementapi.Caller, namespace string, c manag
 		return nil
 	}
 	issuer := s.cluster.issuer(func(i *v1alpha1.ClusterM2MIssuer) bool { return i.Name == by.Issuer })
-	if issuer == nil || !s.cluster.allowed(issuer, namespace).ChosenClientIDs {
+	var allowed policy.Allowance
+	if issuer != nil {
+		allowed = s.cluster.allowed(issuer, namespace)
+	}
+	switch {
+	case !allowed.ChosenClientIDs:
 		return invalid("client_id can't be chosen: ask for a grant with chosenClientIDs to namespace %q (spec.grants of the ClusterM2MIssuer %q), or leave it out, and one is made", namespace, by.Issuer)
+	case credential.IsProjectID(c.ID):
+		return invalid("client_id has the form of a project's id, which no client may have: choose another, or leave it out, and one is made")
+	case credential.IsClientID(c.ID) && !allowed.ReservedClientIDs:
+		return invalid("client_id has the form of those that the operator makes: ask for a grant with reservedClientIDs to namespace %q (spec.grants of the ClusterM2MIssuer %q), choose another, or leave it out, and one is made", namespace, by.Issuer)
 	}
 	project := s.cluster.issuer(func(i *v1alpha1.ClusterM2MIssuer) bool { return i.Spec.ProjectID == c.ID })
 	if _, taken := s.cluster.catalogue.Client(by.Issuer, c.ID); taken || project != nil {
