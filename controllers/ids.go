@@ -67,6 +67,14 @@ func (s *idClaims) forget(key client.ObjectKey, now time.Time) {
 	}
 }
 
+// restsFor tells whether an id rests for another namespace than a client's.
+func (s *idClaims) restsFor(name string, key client.ObjectKey, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, ok := s.freed[name]
+	return ok && f.namespace != key.Namespace && now.Before(f.until)
+}
+
 // take lets a client have an id, or tells that another was let have it, or until when it
 // rests.
 func (s *idClaims) take(name string, key client.ObjectKey, now time.Time) (taken bool, rests time.Time) {
@@ -134,15 +142,13 @@ type idHolder struct {
 	project   bool
 	other     bool
 	neighbour string // the name of the other client, if it is in the same namespace
-	older     bool   // the other has no id yet, and comes first
 	late      bool   // the id was another's when this client asked for it first
 }
 
 func (h idHolder) taken() bool { return h.project || h.other || h.late }
 
-// verdict tells of it. A client waits for what its own namespace may do, and for who
-// hasn't got the id either. Nobody gets an id by waiting for the client of another
-// namespace to be deleted.
+// verdict tells of it. A client waits for what its own namespace may do. Nobody gets an
+// id by waiting for the client of another namespace to be deleted.
 func (h idHolder) verdict(c *v1alpha1.M2MClient, id string) verdict {
 	id = beginning(id, 128)
 	switch {
@@ -151,8 +157,6 @@ func (h idHolder) verdict(c *v1alpha1.M2MClient, id string) verdict {
 	case h.neighbour != "":
 		return stalled(v1alpha1.ReasonClientIDInUse, fmt.Sprintf(
 			"the client id %q belongs to M2MClient %q: delete that, or choose another for a new M2MClient", id, h.neighbour))
-	case h.older:
-		return waiting(v1alpha1.ReasonClientIDTaken, fmt.Sprintf("an older client is to get the client id %q: choose another for a new M2MClient", id))
 	}
 	return stalled(v1alpha1.ReasonClientIDTaken, fmt.Sprintf(
 		"the client id %q belongs to another client or project, or did when this M2MClient was made: choose another for a new one", id))
@@ -174,26 +178,24 @@ func (r *ClientReconciler) idHolder(ctx context.Context, c *v1alpha1.M2MClient, 
 	if err := r.Client.List(ctx, others, client.MatchingFields{indexClientID: idKey(issuer.Name, id)}, client.UnsafeDisableDeepCopy); err != nil {
 		return idHolder{}, err
 	}
-	var first idHolder
 	for i := range others.Items {
 		other := &others.Items[i]
 		if other.UID == c.UID {
 			continue
 		}
 		has := other.Status.ClientID == id && other.Status.Seal != ""
-		comes, err := r.comesFirst(ctx, other, c, issuer)
+		comes, err := r.comesFirst(ctx, other, c, issuer, id)
 		switch {
 		case err != nil:
 			return idHolder{}, err
-		case has && other.Namespace == c.Namespace:
+		case !has && !comes:
+		case other.Namespace == c.Namespace:
 			return idHolder{other: true, neighbour: other.Name}, nil
-		case has:
+		default:
 			return idHolder{other: true}, nil
-		case comes:
-			first = idHolder{other: true, older: true}
 		}
 	}
-	return first, nil
+	return idHolder{}, nil
 }
 
 // cameLate tells whether a client was refused an id for good.
@@ -204,8 +206,9 @@ func cameLate(c *v1alpha1.M2MClient) bool {
 }
 
 // comesFirst tells whether another client that has no credential gets an id before this one.
-func (r *ClientReconciler) comesFirst(ctx context.Context, other, c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer) (bool, error) {
-	if other.Status.Seal != "" || !older(other, c) || cameLate(other) {
+func (r *ClientReconciler) comesFirst(ctx context.Context, other, c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer, id string) (bool, error) {
+	if other.Status.Seal != "" || !older(other, c) || cameLate(other) ||
+		r.claims.restsFor(idKey(issuer.Name, id), client.ObjectKeyFromObject(other), r.Now()) {
 		return false, nil
 	}
 	namespace, err := r.namespace(ctx, other.Namespace)

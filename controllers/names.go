@@ -48,10 +48,12 @@ func holds(c *v1alpha1.M2MClient, name string, now time.Time) bool {
 
 // comesBefore tells whether another client gets a name before this one, which neither
 // holds: one whose status says nothing, because it is new or lost all that it had with
-// its status, comes before one that waits already, and before a younger one.
+// its status, comes before one that waits already, and before a younger one. One that is
+// going, or paused, gets nothing now.
 func comesBefore(other, c *v1alpha1.M2MClient, name string) bool {
 	silent := meta.FindStatusCondition(other.Status.Conditions, v1alpha1.ConditionReady) == nil
-	return silent && other.DeletionTimestamp.IsZero() && hasSecret(other) && secretName(other) == name &&
+	held := !other.DeletionTimestamp.IsZero() || other.Annotations[v1alpha1.AnnotationPause] == "true"
+	return silent && !held && hasSecret(other) && secretName(other) == name &&
 		(stalledOnSecret(c) || older(other, c))
 }
 
@@ -143,10 +145,14 @@ const maxRecorded = 16
 func nameSecrets(c *v1alpha1.M2MClient, own map[string]time.Time, now, longest time.Time) naming {
 	kept := maps.Clone(own)
 	for _, f := range c.Status.FormerSecrets {
-		kept[f.Name] = f.KeepUntil.Time
-		if f.KeepUntil.After(longest) {
-			kept[f.Name] = longest
+		until, there := own[f.Name]
+		if !there {
+			until = longest
 		}
+		if f.KeepUntil.Time.Before(until) {
+			until = f.KeepUntil.Time // a person may have made it shorter, and no longer
+		}
+		kept[f.Name] = until
 	}
 	has := c.Status.SecretName
 	if has != "" {

@@ -199,7 +199,7 @@ func (w *world) deliver(t *rapid.T, c *v1alpha1.M2MClient, name string) {
 		if other.UID != was || was == c.UID {
 			continue
 		}
-		lost := len(other.Status.Conditions) == 0 && other.DeletionTimestamp == nil && secretName(other) == name
+		lost := len(other.Status.Conditions) == 0 && other.DeletionTimestamp == nil && other.Annotations == nil && secretName(other) == name
 		if holds(other, name, w.now) && !holds(c, name, w.now) || lost && stalledOnSecret(c) {
 			t.Fatalf("Secret %s becomes that of %s, and %s has it", name, c.UID, was)
 		}

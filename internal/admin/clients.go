@@ -63,7 +63,7 @@ func (s *Service) Create(ctx context.Context, by managementapi.Caller, c managem
 		return managementapi.Changed{}, undone(err)
 	case now == nil:
 		return managementapi.Changed{}, conflict("the client was deleted by somebody else while it was made")
-	case stalled(now).Reason == v1alpha1.ReasonClientIDTaken:
+	case stalled(now).Reason == v1alpha1.ReasonClientIDTaken, stalled(now).Reason == v1alpha1.ReasonClientIDInUse:
 		return managementapi.Changed{}, duplicate(c.ID)
 	}
 	return managementapi.Changed{}, conflict("the client could not be made: %s", stalled(now).Message)

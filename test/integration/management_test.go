@@ -328,7 +328,8 @@ func TestManagementChosen(t *testing.T) {
 		return ""
 	})
 	for _, test := range []struct{ name, body, message string }{
-		{"the id of a project", `{"client_id":"` + p.issuer.Spec.ProjectID + `"}`, "is taken"},
+		{"the id of a project", `{"client_id":"` + p.issuer.Spec.ProjectID + `"}`, "project's id"},
+		{"an id of the operator's form", `{"client_id":"m2m-client-live-6f1b1c5e-6b1e-4d0e-9a55-0c5a3f3f4b11"}`, "reservedClientIDs"},
 		{"a weak secret", `{"client_secret":"aaaaaaaaaaaaaaaa"}`, "entropy"},
 		{"a short secret", `{"client_secret":"h4Kd9"}`, "client_secret"},
 	} {
