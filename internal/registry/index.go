@@ -367,15 +367,13 @@ func (x *Index) client(r *resource, issuer string) (*token.Client, error) {
 // Only a chosen id is ever used again by another client, and then it is sealed since when.
 const remade = time.Minute
 
-// claimed is the like for an id that was chosen: shorter, because somebody who waited for
-// it may have got it the moment it was free.
-const claimed = 5 * time.Second
-
-// notBefore is when tokens must have been issued to be the client's and active.
+// notBefore is when tokens must have been issued to be the client's and active. Of an id
+// that was chosen nobody else's tokens count: what a server gives whose clock is behind
+// isn't active for that long.
 func notBefore(r *resource, recorded *credential.Record) time.Time {
 	since := r.Created.Add(-remade)
-	if at := recorded.Since.Add(-claimed); !recorded.Since.IsZero() && at.After(since) {
-		since = at
+	if recorded.Since.After(since) {
+		since = recorded.Since
 	}
 	if recorded.NotBefore.After(since) {
 		since = recorded.NotBefore

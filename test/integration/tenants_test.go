@@ -311,6 +311,12 @@ func TestSquattedClientID(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.controller(t, true)
+	eventually.Right(t, func() string { // dates of tokens are in seconds
+		if again.Status.ClientIDSince.Add(time.Second).After(time.Now()) {
+			return "the second isn't over"
+		}
+		return ""
+	})
 	late = in(elsewhere, "later", "orders-service")
 	o.waitReason(t, late, v1alpha1.ReasonIssued)
 	o.stays(t, squatter, v1alpha1.ReasonClientIDTaken)
