@@ -18,6 +18,8 @@ for role in controller server api; do
   copy "$role" "config/rbac/$role/"{service_account,role,role_binding}.yaml
 done
 copy controller config/rbac/controller/secrets_policy.yaml
+copy server config/rbac/server/status_policy.yaml
+copy api config/rbac/api/clients_policy.yaml
 copy api config/rbac/api/namespace.yaml
 copy users config/rbac/users/{edit,view}.yaml
 copy protection config/protection/policy.yaml

@@ -5,7 +5,6 @@ package faults
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,7 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -183,23 +181,10 @@ func (f *fault) wrap(c client.WithWatch) client.Client {
 		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, opts ...client.PatchOption) error {
 			return f.write(fmt.Sprintf("patch %T", o), o, func() error { return c.Patch(ctx, o, patch, opts...) })
 		},
-		SubResourceApply: func(ctx context.Context, c client.Client, subresource string, o runtime.ApplyConfiguration, opts ...client.SubResourceApplyOption) error {
-			return f.write("apply "+subresource, statusOf(o), func() error { return c.SubResource(subresource).Apply(ctx, o, opts...) })
+		SubResourceUpdate: func(ctx context.Context, c client.Client, subresource string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+			return f.write("update "+subresource, o, func() error { return c.SubResource(subresource).Update(ctx, o, opts...) })
 		},
 	})
-}
-
-// statusOf is the object that a status is applied to, with that status.
-func statusOf(configuration runtime.ApplyConfiguration) client.Object {
-	encoded, err := json.Marshal(configuration)
-	c := &v1alpha1.M2MClient{}
-	if err == nil {
-		err = json.Unmarshal(encoded, c)
-	}
-	if err != nil {
-		panic(err)
-	}
-	return c
 }
 
 var servingNames = controllers.ServingNames(operatorNamespace, "cluster.local", []string{"auth.example.com"})
