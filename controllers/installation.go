@@ -46,6 +46,9 @@ type DefaultIssuer struct {
 	Environment v1alpha1.Environment
 	// APINamespace is where the management API makes clients; empty: it is closed.
 	APINamespace string
+	// GrantsNothing says that an administrator grants what clients may hold. Else all may
+	// hold everything.
+	GrantsNothing bool
 }
 
 // loadedPepper saves deriving the keys again for each client.
@@ -299,12 +302,14 @@ func (i *Installation) createDefaultIssuer(ctx context.Context) error {
 			URL:         i.Default.URL,
 			ProjectID:   projectID,
 			Environment: i.Default.Environment,
-			Grants: []v1alpha1.Grant{{
-				Namespaces: v1alpha1.NamespaceSelection{Names: []string{"*"}},
-				Scopes:     []string{"*"}, Audiences: []v1alpha1.Audience{"*"}, MetadataKeys: []string{"*"},
-				ChosenClientIDs: true,
-			}},
 		},
+	}
+	if !i.Default.GrantsNothing {
+		issuer.Spec.Grants = []v1alpha1.Grant{{
+			Namespaces: v1alpha1.NamespaceSelection{Names: []string{"*"}},
+			Scopes:     []string{"*"}, Audiences: []v1alpha1.Audience{"*"}, MetadataKeys: []string{"*"},
+			ChosenClientIDs: true,
+		}}
 	}
 	if i.Default.APINamespace != "" {
 		issuer.Spec.ManagementAPI = &v1alpha1.ManagementAPISpec{Namespace: i.Default.APINamespace}

@@ -18,6 +18,7 @@ func newControllerCommand(c *common) *cobra.Command {
 	o := controllers.Options{Default: controllers.DefaultIssuer{Environment: v1alpha1.EnvironmentLive}}
 	environment := string(o.Default.Environment)
 	var clusterDomain string
+	grants := "Everything"
 	var tlsNames []string
 	var traces tracing.Options
 	cmd := &cobra.Command{
@@ -36,6 +37,10 @@ its namespace: they can't be made again.`,
 			if err := checkDefaultIssuer(o.Default); err != nil {
 				return err
 			}
+			if grants != "Everything" && grants != "Nothing" {
+				return fmt.Errorf("--default-issuer-grants: %q is not Everything or Nothing", grants)
+			}
+			o.Default.GrantsNothing = grants == "Nothing"
 			if o.Propagation <= 0 || o.RotationRate <= 0 {
 				return errors.New("--propagation-delay and --rotation-rate must be more than zero")
 			}
@@ -64,6 +69,7 @@ its namespace: they can't be made again.`,
 	addTracingFlags(flags, &traces)
 	flags.StringVar(&o.Default.URL, "default-issuer-url", "", "`URL` of the ClusterM2MIssuer \"default\", made once, on the first start of all: where clients and verifiers reach the server; empty makes none")
 	flags.StringVar(&environment, "default-issuer-environment", environment, "`environment` of the ClusterM2MIssuer \"default\": Live or Test")
+	flags.StringVar(&grants, "default-issuer-grants", grants, "what the ClusterM2MIssuer \"default\" lets clients of all namespaces hold when it is made: Everything, or Nothing until you write its spec.`grants`")
 	flags.StringVar(&o.Default.APINamespace, "default-issuer-api-namespace", "", "`namespace` of the clients that the management API makes at the ClusterM2MIssuer \"default\"; empty leaves the API closed to project secrets")
 	flags.BoolVar(&o.OwnCertificates, "own-certificates", true, "make an authority and the serving certificates of servers and management API (Secrets m2m-operator-tls and m2m-operator-api-tls), but for those that others make")
 	flags.StringSliceVar(&tlsNames, "tls-names", nil, "more DNS `names` of the servers' certificate, beside those of their Service")

@@ -108,6 +108,7 @@ func TestWrongFlags(t *testing.T) {
 		"--log-level":                                    {"server", "--log-level", "loud"},
 		"--default-issuer-url":                           {"controller", "--default-issuer-url", "auth.example.com"},
 		"--default-issuer-environment":                   {"controller", "--default-issuer-environment", "Staging"},
+		"--default-issuer-grants":                        {"controller", "--default-issuer-grants", "some"},
 		"unknown command":                                {"serve"},
 		"unknown flag":                                   {"server", "--port", "80"},
 	} {

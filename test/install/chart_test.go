@@ -45,6 +45,7 @@ func TestChartIsTheManifests(t *testing.T) {
 		{"config/default", build(t, "config/default"), nil},
 		{"config/with-api", build(t, "config/with-api"), []string{"--set=api.enabled=true"}},
 		{"config/prometheus", overlay(t, "components: [CONFIG/prometheus]"), []string{"--set=monitoring.enabled=true"}},
+		{"config/closed", overlay(t, "components: [CONFIG/closed]"), []string{"--set=issuer.grants=Nothing"}},
 		{"config/hpa", overlay(t, "components: [CONFIG/hpa]"), []string{"--set=server.autoscaling.enabled=true"}},
 		{"config/restart and config/token-review", overlay(t, `resources: [CONFIG/default, CONFIG/restart, CONFIG/token-review]
 patches:

@@ -412,3 +412,25 @@ func TestAuthenticationIsTold(t *testing.T) {
 		t.Errorf("labels %v", s.Labels)
 	}
 }
+
+// An installation may begin closed: its issuer grants nothing until somebody says so.
+func TestDefaultIssuerGrantsNothing(t *testing.T) {
+	t.Parallel()
+	o := ownOperator(t, "--default-issuer-grants=Nothing")
+	issuer := &v1alpha1.ClusterM2MIssuer{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultIssuer}}
+	o.waitIssuer(t, issuer, v1alpha1.ReasonSigning)
+	if len(issuer.Spec.Grants) != 0 || meta.FindStatusCondition(issuer.Status.Conditions, v1alpha1.ConditionUnrestricted) != nil {
+		t.Errorf("grants %v, conditions %v", issuer.Spec.Grants, issuer.Status.Conditions)
+	}
+	namespace := o.namespace(t)
+	c := o.newClient(t, namespace, "billing", nil)
+	if ready := o.waitReason(t, c, v1alpha1.ReasonNotGranted); !strings.Contains(ready.Message, "read:invoices") || len(c.Status.GrantedScopes) != 0 {
+		t.Errorf("scopes %v: %s", c.Status.GrantedScopes, ready.Message)
+	}
+	chosen := o.newClient(t, namespace, "chosen", func(c *v1alpha1.M2MClient) { c.Spec.ClientID = "mine" })
+	o.waitReason(t, chosen, v1alpha1.ReasonClientIDNotPermitted)
+	update(t, o, issuer, func(i *v1alpha1.ClusterM2MIssuer) {
+		i.Spec.Grants = []v1alpha1.Grant{{Namespaces: v1alpha1.NamespaceSelection{Names: []string{namespace}}, Scopes: []string{"read:*", "write:*"}}}
+	})
+	o.waitReason(t, c, v1alpha1.ReasonIssued)
+}
