@@ -78,28 +78,32 @@ func CheckServiceAccount(t *jws.Token, keys jws.KeySet, clusterIssuer, audience 
 	return account, nil
 }
 
-// CheckPrivateKey checks an assertion that a client has signed itself (private_key_jwt):
-// short-lived, for this issuer alone, and with an id, which is returned with its end:
-// the caller sees to it that it is used once ([Replays]). An error is an [*Error] or a
+// CheckPrivateKey checks an assertion that a client has signed itself (private_key_jwt), as
+// far as it can be checked without that client: short-lived, for this issuer alone, signed
+// with one of [Algorithms], and with an id. Whose it is, the id and its end are returned:
+// the caller checks the signature, and sees to it that it is used once ([Replays]). So
+// what is wrong with it is the same whoever the client is. An error is an [*Error] or a
 // [*jws.Error].
-func CheckPrivateKey(t *jws.Token, keys jws.KeySet, clientID, audience string, now time.Time) (id string, expires time.Time, err error) {
-	if clientID == "" || t.Claims.Issuer != clientID || t.Claims.Subject != clientID {
-		return "", time.Time{}, errSubject
+func CheckPrivateKey(t *jws.Token, audience string, now time.Time) (clientID, id string, expires time.Time, err error) {
+	switch {
+	case t.Claims.Issuer == "" || t.Claims.Subject != t.Claims.Issuer:
+		err = errSubject
+	case !slices.Contains(Algorithms, t.Algorithm):
+		err = jws.ErrAlgorithm
+	default:
+		err = checkCommon(t, audience, now)
 	}
-	if err := keys.Verify(t, Algorithms); err != nil {
-		return "", time.Time{}, err
-	}
-	if err := checkCommon(t, audience, now); err != nil {
-		return "", time.Time{}, err
+	if err != nil {
+		return "", "", time.Time{}, err
 	}
 	expires = time.Unix(*t.Claims.ExpiresAt, 0)
 	switch {
 	case expires.After(now.Add(longest + skew)):
-		return "", time.Time{}, errTooLong
+		return "", "", time.Time{}, errTooLong
 	case t.Claims.ID == "" || len(t.Claims.ID) > maxID:
-		return "", time.Time{}, errNoID
+		return "", "", time.Time{}, errNoID
 	}
-	return t.Claims.ID, expires, nil
+	return t.Claims.Issuer, t.Claims.ID, expires, nil
 }
 
 // checkCommon checks what both kinds must have. A type that isn't one of an assertion's

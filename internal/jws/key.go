@@ -68,16 +68,17 @@ func (s KeySet) Len() int { return len(s.keys) }
 // with the only key that there is. Only these algorithms are taken; nil: all that are
 // known. The error is [ErrUnknownKey], [ErrAlgorithm] or [ErrSignature].
 func (s KeySet) Verify(t *Token, algorithms []string) error {
-	k, ok := s.find(t.KeyID)
-	if !ok {
+	m, known := methods[t.Algorithm]
+	if _, ok := s.find(t.KeyID); !ok {
 		return ErrUnknownKey
 	}
-	m, known := methods[t.Algorithm]
-	switch {
-	case !known, m.kind != k.kind,
-		k.algorithm != "" && k.algorithm != t.Algorithm,
-		algorithms != nil && !slices.Contains(algorithms, t.Algorithm):
+	if !known || algorithms != nil && !slices.Contains(algorithms, t.Algorithm) {
 		return ErrAlgorithm
+	}
+	k, err := s.choose(t, m.kind)
+	switch {
+	case err != nil:
+		return err
 	case m.method.Verify(t.signed, t.signature, k.public) != nil:
 		return ErrSignature
 	}

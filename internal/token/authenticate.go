@@ -129,22 +129,27 @@ func chosen(clients []*Client, id string) (*Client, error) {
 	}
 }
 
+// byPrivateKey refuses what is wrong with an assertion whoever it is from, then checks one
+// signature whoever the client is, and decides only then.
 func (a *Authority) byPrivateKey(now time.Time, issuer *Issuer, r *Request, t *jws.Token) (Grant, error) {
-	g := Grant{Method: ByPrivateKey}
-	id := t.Claims.Issuer
-	if r.ClientID != "" && r.ClientID != id {
+	g := Grant{Method: ByPrivateKey, Claimed: t.Claims.Issuer}
+	id, jti, expires, err := assertion.CheckPrivateKey(t, issuer.URL, now)
+	switch {
+	case err != nil:
+		return g, refusedAssertion(err)
+	case r.ClientID != "" && r.ClientID != id:
 		return g, errAssertionClient
 	}
 	client, known := a.directory.Client(issuer, id)
-	if !known {
-		return g, errUnknownClient
+	if client == nil {
+		client = nobody
 	}
-	jti, expires, err := assertion.CheckPrivateKey(t, client.publicKeys(), id, issuer.URL, now)
+	err = a.verify(client.publicKeys(), t)
 	switch {
-	case errors.Is(err, jws.ErrUnknownKey), errors.Is(err, jws.ErrSignature):
-		return g, errWrongSignature
+	case !known:
+		return g, errUnknownClient
 	case err != nil:
-		return g, refusedAssertion(err)
+		return g, unproven(err)
 	case !client.active:
 		return g, errInactive
 	}
@@ -153,6 +158,14 @@ func (a *Authority) byPrivateKey(now time.Time, issuer *Issuer, r *Request, t *j
 	}
 	g.Client = client
 	return g, nil
+}
+
+// unproven is the one answer to all signatures that prove nothing. The audit log has why.
+func unproven(err error) error {
+	if e, ok := errors.AsType[*jws.Error](err); ok {
+		return invalidClient(e.Reason)
+	}
+	return err
 }
 
 // refusedAssertion passes on what is wrong with an assertion, which depends on the

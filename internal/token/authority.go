@@ -17,8 +17,8 @@ const clientCredentials = "client_credentials"
 // Directory knows the clients. It is asked in every request, so its answers are in
 // memory and cost the same however many clients there are.
 type Directory interface {
-	// Client finds an issuer's client. Where there is none, it may return another that a
-	// secret is compared with all the same: so that it takes as long, in memory too.
+	// Client finds an issuer's client. Where there is none, it may return another whose
+	// secrets and keys are tried all the same: so that it takes as long, in memory too.
 	Client(issuer *Issuer, clientID string) (client *Client, known bool)
 	// ClientsOf returns the issuer's clients that a ServiceAccount authenticates as.
 	ClientsOf(issuer *Issuer, account Account) []*Client
@@ -64,7 +64,9 @@ type Authority struct {
 	directory Directory
 	random    io.Reader
 	replays   *assertion.Replays
-	spent     *spending
+	// verify checks the signature of a client's assertion, once and alike for all clients.
+	verify func(jws.KeySet, *jws.Token) error
+	spent  *spending
 }
 
 // How many signed assertions are remembered until they expire: of one client, and in all.
@@ -76,7 +78,13 @@ const (
 // NewAuthority returns an authority over a directory; random is cryptographically
 // secure and safe for concurrent use.
 func NewAuthority(directory Directory, random io.Reader) *Authority {
-	return &Authority{directory, random, assertion.NewReplays(assertionsPerClient, assertionsInAll), newSpending()}
+	return &Authority{
+		directory: directory,
+		random:    random,
+		replays:   assertion.NewReplays(assertionsPerClient, assertionsInAll),
+		verify:    jws.KeySet.VerifyAlike,
+		spent:     newSpending(),
+	}
 }
 
 // Request is what a request to an issuer's endpoints says, decoded. What is empty was
@@ -110,6 +118,7 @@ const (
 type Grant struct {
 	Client  *Client
 	Method  Method
+	Claimed string  // the client id that a signed assertion names, proven or not
 	Version string  // of the secret that authenticated
 	Account Account // that authenticated
 	Scope   string  // of the token

@@ -62,7 +62,6 @@ var (
 
 	errAccountGone       = invalidClient("account_gone")
 	errNoClientOfAccount = invalidClient("no_client_of_account")
-	errWrongSignature    = invalidClient("wrong_signature")
 	errAssertionClient   = &Error{InvalidClient, "client_id is not the client that the client_assertion is from", "assertion_of_another"}
 	errSeveralClients    = &Error{InvalidClient, "the ServiceAccount belongs to several clients: send the client_id of one", "several_clients"}
 

@@ -41,7 +41,7 @@ func (s *setup) newIndex() (*registry.Index, error) {
 	index.SetAccount(token.Account{Namespace: accountNamespace, Name: accountName}, accountUID)
 	clients := 0
 	for n := range s.Clients {
-		if s.Refusals && refusalOf(n) == unknownClient {
+		if s.Refusals && refusalOf(n).client == nil {
 			continue
 		}
 		c, err := s.newClient(pepper, n)
@@ -85,14 +85,11 @@ func (s *setup) newClient(pepper *credential.Pepper, n int) (*v1alpha1.M2MClient
 		c.Spec.WorkloadIdentities = []v1alpha1.WorkloadIdentity{{ServiceAccountName: accountName}}
 	}
 	if s.Refusals {
-		switch refusalOf(n) {
-		case inactiveClient:
-			c.Spec.State = v1alpha1.ClientInactive
-		case clientOfAnother:
-			c.Spec.IssuerRef = &v1alpha1.IssuerReference{Name: otherIssuer}
-		case wrongSecretOfThree:
+		why := refusalOf(n)
+		if why.name == wrongSecretOfThree {
 			c.Status = newClient(pepper, n, 3).Status
 		}
+		return c, why.client(c)
 	}
 	if s.ClientKey == nil {
 		return c, nil

@@ -14,30 +14,41 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
 	"github.com/m2m-operator/m2m-operator/internal/token"
 )
 
-// Why requests are refused. Callers must not be able to tell, by the time it takes either.
-const (
-	unknownClient = iota
-	wrongSecret
-	inactiveClient
-	clientOfAnother
-	wrongSecretOfThree
-)
-
-// refusals are named, and give the reason that the audit log has.
-var refusals = []struct{ name, reason string }{
-	unknownClient:      {"unknown client", "unknown_client"},
-	wrongSecret:        {"wrong secret", "wrong_secret"},
-	inactiveClient:     {"inactive client, right secret", "inactive"},
-	clientOfAnother:    {"another issuer's client, right secret", "unknown_client"},
-	wrongSecretOfThree: {"wrong secret of a client with three versions", "wrong_secret"},
+// refusal is why a request is refused. Callers must not be able to tell, by the time it
+// takes either.
+type refusal struct {
+	name      string
+	reason    string                            // that the audit log has
+	algorithm keyring.Algorithm                 // of an assertion with junk for a signature; empty: a secret is presented
+	wrong     bool                              // another client's secret is
+	client    func(c *v1alpha1.M2MClient) error // makes the client what it is; nil: there is none
 }
 
+// refusals begin, for each way to authenticate, with the unknown client.
+var refusals = append([]refusal{
+	{name: "unknown client", reason: "unknown_client"},
+	{name: "wrong secret", reason: "wrong_secret", wrong: true, client: func(*v1alpha1.M2MClient) error { return nil }},
+	{name: "inactive client, right secret", reason: "inactive", client: func(c *v1alpha1.M2MClient) error {
+		c.Spec.State = v1alpha1.ClientInactive
+		return nil
+	}},
+	{name: "another issuer's client, right secret", reason: "unknown_client", client: func(c *v1alpha1.M2MClient) error {
+		c.Spec.IssuerRef = &v1alpha1.IssuerReference{Name: otherIssuer}
+		return nil
+	}},
+	{name: wrongSecretOfThree, reason: "wrong_secret", wrong: true, client: func(*v1alpha1.M2MClient) error { return nil }},
+}, assertionRefusals()...)
+
+// wrongSecretOfThree is refused by a client whose record has three versions.
+const wrongSecretOfThree = "wrong secret of a client with three versions"
+
 // refusalOf is what the n-th client is there for.
-func refusalOf(n int) int { return n % len(refusals) }
+func refusalOf(n int) *refusal { return &refusals[n%len(refusals)] }
 
 // probing is a series of requests that are refused.
 type probing struct {
@@ -85,15 +96,21 @@ func (p probing) setup() setup {
 	return setup{Kind: "m2m", Algorithm: keyring.ES256, Clients: p.clients * len(refusals), Refusals: true}
 }
 
-// credential is what a round's request presents. It is the same work for each.
-func (p probing) credential(refusal, round int) (clientID, secret string) {
-	n := round%p.clients*len(refusals) + refusal
-	clientID, right := credentialOf(n)
-	_, wrong := credentialOf(n + 1)
-	if refusal == wrongSecret || refusal == wrongSecretOfThree {
-		return clientID, wrong
+// request is what a round presents. It is the same work for each of a kind.
+func (p probing) request(n, round int) token.Request {
+	client := round%p.clients*len(refusals) + n
+	r := token.Request{GrantType: "client_credentials", Scope: "read:settings"}
+	id, right := credentialOf(client)
+	_, other := credentialOf(client + 1)
+	switch why := &refusals[n]; {
+	case why.algorithm != "":
+		r.AssertionType, r.Assertion = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", junkAssertion(why.algorithm, id)
+	case why.wrong:
+		r.ClientID, r.ClientSecret = id, other
+	default:
+		r.ClientID, r.ClientSecret = id, right
 	}
-	return clientID, right
+	return r
 }
 
 // timeDecisions times the authority in this process.
@@ -106,8 +123,7 @@ func (p probing) timeDecisions() ([][]time.Duration, error) {
 	issuer, _ := directory.Issuer(projectID)
 	authority := token.NewAuthority(directory, rand.Reader)
 	return inTurn(p.times, func(refusal, round int) (time.Duration, error) {
-		r := token.Request{GrantType: "client_credentials", Scope: "read:settings"}
-		r.ClientID, r.ClientSecret = p.credential(refusal, round)
+		r := p.request(refusal, round)
 		now := time.Now()
 		_, err := authority.Authorize(now, issuer, &r)
 		took := time.Since(now)
@@ -132,7 +148,11 @@ func (p probing) timeAnswers(core int) ([][]time.Duration, error) {
 	defer conn.Close()
 	answers := bufio.NewReader(conn)
 	return inTurn(p.times, func(refusal, round int) (time.Duration, error) {
-		r := secretRequest(p.credential(refusal, round))
+		asked := p.request(refusal, round)
+		r := secretRequest(asked.ClientID, asked.ClientSecret)
+		if asked.Assertion != "" {
+			r = assertionRequest(asked.Assertion)
+		}
 		text := r.append(nil, false)
 		start := time.Now()
 		if err := conn.SetDeadline(start.Add(stuck)); err != nil {
@@ -188,14 +208,18 @@ type refusalSummary struct {
 
 func summarize(took [][]time.Duration) []refusalSummary {
 	var all []refusalSummary
+	unknown := 0
 	for i, durations := range took {
+		if refusals[i].client == nil {
+			unknown = i
+		}
 		slices.Sort(durations)
 		at := func(part float64) float64 {
 			return float64(durations[int(part*float64(len(durations)-1))]) / float64(time.Microsecond)
 		}
 		s := refusalSummary{Name: refusals[i].name, Lower: at(0.25), Median: at(0.5), Upper: at(0.75)}
 		all = append(all, s)
-		all[i].Difference = 100 * (s.Median/all[unknownClient].Median - 1)
+		all[i].Difference = 100 * (s.Median/all[unknown].Median - 1)
 	}
 	return all
 }
