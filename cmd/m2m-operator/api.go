@@ -29,8 +29,10 @@ type apiOptions struct {
 	traces      tracing.Options
 	auditFile   string
 	propagation time.Duration
-	patience    time.Duration
-	failures    string
+	// acceptIssuerURL is the way over from tokens that were made for the issuer's URL.
+	acceptIssuerURL bool
+	patience        time.Duration
+	failures        string
 }
 
 func newAPICommand(c *common) *cobra.Command {
@@ -56,6 +58,7 @@ Each call is one line of JSON in the audit log, never with a secret.`,
 	o.addFlags(flags, "127.0.0.1:8082", "the management API")
 	addTracingFlags(flags, &o.traces)
 	flags.StringVar(&o.auditFile, "audit-log", "-", "`file` that audit lines are appended to; - is the standard output")
+	flags.BoolVar(&o.acceptIssuerURL, "accept-issuer-url-audience", false, "also take Kubernetes tokens that were made for the issuer's URL alone, as earlier versions did: pods hold such tokens for the token endpoint. Make yours for the URL and "+admin.AudiencePath+", then leave this out")
 	flags.DurationVar(&o.propagation, "propagation-delay", 200*time.Millisecond, "how long a call that changes something waits after the change holds here, for the servers that it doesn't go through: more than the time of a watch event")
 	flags.DurationVar(&o.patience, "patience", 10*time.Second, "how long a call waits for the controller before it answers 503")
 	flags.StringVar(&o.failures, "failure-limit", "20/1m", "how many authentications as one project may fail from one address in a `time`, and ten times as many from the address as whoever, before 429 answers another; off: no limit")
@@ -105,13 +108,19 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 	}
 	directory := registry.NewDirectory(nil, watches, nil, apiStaleness)
 	ready := func() error { return errors.Join(directory.Ready(), o.ready()) }
+	accounts, err := registry.NewCluster(config, slog.Default())
+	if err != nil {
+		return err
+	}
 	service, err := admin.NewService(config, admin.Options{
-		Cluster:     cluster,
-		Ready:       directory.Ready,
-		Propagation: o.propagation,
-		Patience:    o.patience,
-		Now:         time.Now,
-		Rand:        rand.Reader,
+		Cluster:         cluster,
+		Ready:           directory.Ready,
+		Propagation:     o.propagation,
+		Patience:        o.patience,
+		ClusterKeys:     accounts.ServiceAccountKeys,
+		AcceptIssuerURL: o.acceptIssuerURL,
+		Now:             time.Now,
+		Rand:            rand.Reader,
 	})
 	if err != nil {
 		return err
@@ -125,6 +134,7 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { watches.Run(ctx); return nil })
+	group.Go(func() error { accounts.Run(ctx); return nil })
 	group.Go(func() error {
 		return o.serveAll(ctx, handler, tokenserver.NewOps(metrics, ready, directory.State), cluster.Pepper)
 	})

@@ -135,9 +135,9 @@ func (s *Service) find(ctx context.Context, by managementapi.Caller, id, verb st
 // askedAtOnce is how many questions about namespaces are under way for one search.
 const askedAtOnce = 16
 
-// visible tells which clients a caller may see, as a function that asks nobody.
+// visible tells which clients a caller may list, as a function that asks nobody.
 func (s *Service) visible(ctx context.Context, by managementapi.Caller) (func(namespace string, made bool) bool, error) {
-	all, err := s.access.may(ctx, by, "get", "", "")
+	all, err := s.access.may(ctx, by, "list", "", "")
 	if err != nil || all {
 		return func(string, bool) bool { return err == nil }, err
 	}
@@ -147,7 +147,7 @@ func (s *Service) visible(ctx context.Context, by managementapi.Caller) (func(na
 	group.SetLimit(askedAtOnce)
 	for i, namespace := range namespaces {
 		group.Go(func() (err error) {
-			allowed[i], err = s.access.may(ctx, by, "get", namespace, "")
+			allowed[i], err = s.access.may(ctx, by, "list", namespace, "")
 			return err
 		})
 	}

@@ -120,14 +120,3 @@ func TestRefused(t *testing.T) {
 		t.Error("a conflict of versions is one of owners:", p)
 	}
 }
-
-// FuzzAudiences: the token is a stranger's.
-func FuzzAudiences(f *testing.F) {
-	f.Add("e30.eyJhdWQiOlsiYSIsImIiXX0.c2ln")
-	f.Add("e30.eyJhdWQiOiJhIn0.c2ln")
-	f.Fuzz(func(t *testing.T, token string) {
-		if got := audiencesOf(token); got != nil && strings.Count(token, ".") != 2 {
-			t.Error(got)
-		}
-	})
-}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -15,12 +16,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
+	"github.com/m2m-operator/m2m-operator/internal/jws"
 	"github.com/m2m-operator/m2m-operator/internal/managementapi"
 )
 
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=m2mclients,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=m2m-operator.dev,resources=clusterm2missuers,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=list;watch
+// +kubebuilder:rbac:urls=/.well-known/openid-configuration;/openid/v1/jwks,verbs=get
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 // +kubebuilder:rbac:groups="",namespace=m2m-system,resources=secrets,verbs=get;list;watch
@@ -35,8 +38,13 @@ type Options struct {
 	Propagation time.Duration
 	// Patience is how long the controller may take to carry out a change.
 	Patience time.Duration
-	Now      func() time.Time
-	Rand     io.Reader // cryptographically secure, safe for concurrent use
+	// ClusterKeys are the issuer and the public keys of the cluster's ServiceAccount
+	// tokens; empty: they aren't known.
+	ClusterKeys func() (issuer string, keys jws.KeySet)
+	// AcceptIssuerURL also takes tokens that were made for the token endpoint.
+	AcceptIssuerURL bool
+	Now             func() time.Time
+	Rand            io.Reader // cryptographically secure, safe for concurrent use
 }
 
 // Service acts on M2MClients for the callers of the management API. It writes their
@@ -46,6 +54,7 @@ type Service struct {
 	cluster *Cluster
 	client  client.Client // without a cache
 	access  access
+	reviews reviews
 }
 
 var (
@@ -69,6 +78,9 @@ func NewService(config *rest.Config, o Options) (*Service, error) {
 	}
 	s := &Service{Options: o, cluster: o.Cluster, client: direct}
 	s.access = access{now: o.Now, ask: func(ctx context.Context, review *authorizationv1.SubjectAccessReview) error {
+		return direct.Create(ctx, review)
+	}}
+	s.reviews = reviews{now: o.Now, keys: o.ClusterKeys, turns: make(chan struct{}, maxReviews), ask: func(ctx context.Context, review *authenticationv1.TokenReview) error {
 		return direct.Create(ctx, review)
 	}}
 	return s, nil

@@ -50,6 +50,15 @@ func (f *Failures) Limited(now time.Time, keys ...string) (retryAfter time.Durat
 	return early, early > 0
 }
 
+// Spent tells whether another failure from an address would be one too many, and when not.
+// It records nothing.
+func (f *Failures) Spent(now time.Time, address string) (retryAfter time.Duration, spent bool) {
+	t := &f.addresses
+	was := t.arrivals[t.slot(Network(address), nil)].Load()
+	_, early := t.pace.next(was, now.UnixNano())
+	return time.Duration(early), early > 0
+}
+
 // table holds arrival times by a hash of their keys, whose seed callers can't know.
 type table struct {
 	pace     pace

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -37,7 +38,7 @@ func (h *Handler) authenticate(c *call, r *http.Request) (err error) {
 		if !isBearer(rest) {
 			return unauthorized("malformed_bearer", "the Authorization header has no token, or one of more than 16 KiB, after Bearer")
 		}
-		c.caller, err = h.authenticator.Bearer(r.Context(), rest)
+		c.caller, err = h.authenticator.Bearer(r.Context(), rest, func() error { return h.spent(c) })
 	default:
 		return unauthorized("unsupported_scheme", "the authentication scheme must be Basic or Bearer")
 	}
@@ -46,6 +47,19 @@ func (h *Handler) authenticate(c *call, r *http.Request) (err error) {
 	}
 	c.authenticated = true
 	return nil
+}
+
+// spent tells a caller to wait whose address has failed too often. It is asked only before
+// a token that can't be checked here: whoever has another credential is not locked out.
+func (h *Handler) spent(c *call) error {
+	if h.failures == nil {
+		return nil
+	}
+	retryAfter, spent := h.failures.Spent(h.now(), c.peer)
+	if !spent {
+		return nil
+	}
+	return tooMany("token_not_checked", retryAfter)
 }
 
 // limited turns the refusal of a wrong credential into another, where there were too many.
@@ -59,8 +73,12 @@ func (h *Handler) limited(c *call, claimed []string, err error) error {
 	if !limited {
 		return err
 	}
+	return tooMany(p.Reason, retryAfter)
+}
+
+func tooMany(reason string, retryAfter time.Duration) *Problem {
 	return &Problem{
-		Status: http.StatusTooManyRequests, Type: TypeTooManyRequests, Reason: p.Reason, RetryAfter: retryAfter,
+		Status: http.StatusTooManyRequests, Type: TypeTooManyRequests, Reason: reason, RetryAfter: retryAfter,
 		Message: "authentication failed too often: put the credential right, and wait as long as Retry-After says before another wrong one",
 	}
 }

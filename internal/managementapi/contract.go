@@ -16,8 +16,9 @@ type Authenticator interface {
 	// Basic checks the project id and project secret of a request. An error that isn't
 	// a [*Problem] has an unknown cause.
 	Basic(ctx context.Context, projectID, secret string) (Caller, error)
-	// Bearer checks the Kubernetes token of a request.
-	Bearer(ctx context.Context, token string) (Caller, error)
+	// Bearer checks the Kubernetes token of a request. Before it makes others work for it,
+	// it asks whether the caller has failed too often (limited), and answers with that error.
+	Bearer(ctx context.Context, token string, limited func() error) (Caller, error)
 }
 
 // Caller is who calls, and which project the call is about.

@@ -26,6 +26,7 @@ const (
 	projectID     = "project-test-11111111-1111-4111-8111-111111111111"
 	projectSecret = "m2mP7rGq2vX9bTn4LkWc8ZsHd3JfYe6RuA5iOo1tMxN"
 	kubeToken     = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJ4In0.c2lnbmF0dXJl"
+	foreignToken  = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJ5In0.c2lnbmF0dXJl" // of an issuer that only others know
 	chosenSecret  = "Xk29fjQw81LmZpRt"
 	madeSecret    = "jZ3kq8vT1mYx5RbN7cWd2LfH9sGpA4uE6oKiQ0tXx8F"
 	clientID      = "m2m-client-test-22222222-2222-4222-8222-222222222222"
@@ -174,8 +175,14 @@ func (fakeAuthenticator) Basic(_ context.Context, project, secret string) (Calle
 	return by, nil
 }
 
-func (fakeAuthenticator) Bearer(_ context.Context, token string) (Caller, error) {
-	if token != kubeToken {
+func (fakeAuthenticator) Bearer(_ context.Context, token string, limited func() error) (Caller, error) {
+	switch token {
+	case kubeToken:
+	case foreignToken: // only others can tell
+		if err := limited(); err != nil {
+			return Caller{}, err
+		}
+	default:
 		return Caller{}, errUnauthorized
 	}
 	return Caller{Issuer: "default", ProjectID: projectID, Live: true, Method: ByToken, User: User{Name: "jane"}}, nil

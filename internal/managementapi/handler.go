@@ -18,6 +18,9 @@ type Failures interface {
 	// Limited records one and tells whether there were too many. The last key is the
 	// address that it came from; those before it say who the caller claims to be.
 	Limited(now time.Time, keys ...string) (retryAfter time.Duration, limited bool)
+	// Spent tells whether another failure from an address would be one too many, and
+	// records none.
+	Spent(now time.Time, address string) (retryAfter time.Duration, spent bool)
 }
 
 // Config is what a handler needs. All of it is required but where it says otherwise.

@@ -119,6 +119,10 @@ func (f *failures) Limited(_ time.Time, keys ...string) (time.Duration, bool) {
 	return 1500 * time.Millisecond, len(f.keys) > 2
 }
 
+func (f *failures) Spent(time.Time, string) (time.Duration, bool) {
+	return time.Second, len(f.keys) > 2
+}
+
 // TestFailures: wrong credentials are limited by who is named and from where; a right one
 // never is, nor does what needs no looking up count.
 func TestFailures(t *testing.T) {
@@ -142,6 +146,9 @@ func TestFailures(t *testing.T) {
 	w := call("Bearer wrong")
 	if kind, _ := problemIn(t, w); w.Code != 429 || kind != TypeTooManyRequests || w.Header().Get("Retry-After") != "2" || w.Header().Get("WWW-Authenticate") != "" {
 		t.Errorf("it is answered %d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if w := call("Bearer " + foreignToken); w.Code != 429 || w.Header().Get("Retry-After") != "1" {
+		t.Errorf("what only others can check is answered %d %v", w.Code, w.Header())
 	}
 	for _, right := range []string{basic(projectID, projectSecret), "Bearer " + kubeToken} {
 		if w := call(right); w.Code != 200 {

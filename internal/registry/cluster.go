@@ -52,6 +52,15 @@ func NewCluster(config *rest.Config, log *slog.Logger) (*Cluster, error) {
 	return &Cluster{client: client, log: log, asked: make(chan struct{}, 1)}, nil
 }
 
+// ServiceAccountKeys are the issuer and the public keys of ServiceAccount tokens; an empty
+// issuer: they were not fetched yet.
+func (c *Cluster) ServiceAccountKeys() (issuer string, keys jws.KeySet) {
+	if known := c.known.Load(); known != nil {
+		return known.Issuer, known.Keys
+	}
+	return "", jws.KeySet{}
+}
+
 // Ask makes a fetch come sooner. It waits for nothing.
 func (c *Cluster) Ask() {
 	select {

@@ -474,29 +474,41 @@ func (p *project) waitStatus(t *testing.T, method, path, body string, status int
 	})
 }
 
-// A Kubernetes token for the issuer's URL is as good as a project secret, where RBAC
-// says so.
+// A Kubernetes token that was made for the management API is as good as a project secret,
+// where RBAC says so.
 func TestManagementByToken(t *testing.T) {
 	t.Parallel()
 	p := shared.newProject(t)
 	account := p.account(t, p.namespace, "terraform")
 	subject := rbacv1.Subject{Kind: "ServiceAccount", Namespace: account.Namespace, Name: account.Name}
-	token := p.projected(t, account, nil, p.issuer.Spec.URL)
+	audience := p.issuer.Spec.URL + "/v1/m2m"
+	token := p.projected(t, account, nil, audience)
 	p.authorize = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
 	p.call(t, http.MethodPost, "/v1/m2m/clients", `{}`).want(t, 403, "forbidden")
-	p.bind(t, p.namespace, subject, "create", "get", "list", "patch", "delete")
+	p.bind(t, p.namespace, subject, "create", "get", "patch", "delete")
 	p.waitStatus(t, http.MethodPost, "/v1/m2m/clients", `{}`, 200)
 	made := p.create(t, `{"client_name":"Billing"}`).Client
 	p.token(t, p.server, made.ID, made.Secret, 200)
 	p.call(t, http.MethodPut, "/v1/m2m/clients/"+made.ID, `{"client_name":"Cards"}`).want(t, 200, "")
 	p.call(t, http.MethodPost, "/v1/m2m/clients/"+made.ID+"/secrets/rotate/start", "").want(t, 200, "")
-	if a := p.call(t, http.MethodPost, "/v1/m2m/clients/search", `{"query":{"operator":"AND","operands":[{"filter_name":"client_name","filter_value":["Cards"]}]}}`); a.Results.Total != 1 {
-		t.Error(a.body)
+	const search = `{"query":{"operator":"AND","operands":[{"filter_name":"client_name","filter_value":["Cards"]}]}}`
+	if a := p.call(t, http.MethodPost, "/v1/m2m/clients/search", search); a.status != 200 || a.Results.Total != 0 {
+		t.Errorf("who may get and not list finds %s", a.body)
 	}
+	p.bind(t, p.namespace, subject, "list")
+	eventually.Right(t, func() string {
+		if a := p.call(t, http.MethodPost, "/v1/m2m/clients/search", search); a.Results.Total != 1 {
+			return a.body
+		}
+		return ""
+	})
 	p.call(t, http.MethodDelete, "/v1/m2m/clients/"+made.ID, "{}").want(t, 200, "")
 
 	for name, bad := range map[string]string{
 		"of another audience": p.projected(t, account, nil, "https://elsewhere.example.com"),
+		"of two audiences":    p.projected(t, account, nil, audience, "https://elsewhere.example.com"),
+		"for tokens":          p.projected(t, account, nil, p.issuer.Spec.URL),
+		"for tokens, and it":  p.projected(t, account, nil, p.issuer.Spec.URL, audience),
 		"of the API server":   p.projected(t, account, nil),
 		"with a broken seal":  token[:len(token)-4] + "AAAA",
 		"not a JWT":           "h.e.y",
