@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/m2m-operator/m2m-operator/internal/admin"
+	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/limit"
 	"github.com/m2m-operator/m2m-operator/internal/managementapi"
 	"github.com/m2m-operator/m2m-operator/internal/registry"
@@ -128,7 +129,7 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), watches,
 		newBuildInfo(), newReadiness(ready), &servedCertificate)
-	handler, err := newManagementHandler(o, service, audit, metrics, tracer)
+	handler, err := newManagementHandler(o, cluster.Pepper, service, audit, metrics, tracer)
 	if err != nil {
 		return err
 	}
@@ -145,11 +146,22 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 // manages clients would rather know.
 const apiStaleness = 5 * time.Minute
 
-func newManagementHandler(o apiOptions, service *admin.Service, audit io.Writer, metrics *prometheus.Registry, tracer *tracing.Tracer) (http.Handler, error) {
+// digestOf makes what stands for unknown client ids in audit logs.
+func digestOf(pepper func() *credential.Pepper) func(string) string {
+	return func(id string) string {
+		if p := pepper(); p != nil {
+			return p.Digest(id)
+		}
+		return ""
+	}
+}
+
+func newManagementHandler(o apiOptions, pepper func() *credential.Pepper, service *admin.Service, audit io.Writer, metrics *prometheus.Registry, tracer *tracing.Tracer) (http.Handler, error) {
 	options := managementapi.Config{
 		Authenticator: service,
 		Clients:       service,
 		Audit:         audit,
+		Digest:        digestOf(pepper),
 		Metrics:       metrics,
 		Log:           slog.Default(),
 		Now:           time.Now,

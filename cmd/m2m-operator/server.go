@@ -200,6 +200,7 @@ func newHandler(config *rest.Config, o serverOptions, directory *registry.Direct
 		Usage:       reporter,
 		Revocations: revoker,
 		Audit:       audit,
+		Digest:      digestOf(directory.Pepper),
 		Tracer:      tracedTokens(tracer),
 		Metrics:     metrics,
 		Log:         slog.Default(),

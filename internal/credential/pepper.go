@@ -45,6 +45,7 @@ type pepperKey struct {
 	cursorKey   []byte
 	peerKey     []byte
 	ticketKey   []byte
+	logKey      []byte
 }
 
 // NewPepper makes a pepper of one random key.
@@ -176,6 +177,7 @@ func newPepperKey(id string, secret []byte) (*pepperKey, error) {
 		"m2m-operator.dev/cursor-seal":        &k.cursorKey,
 		"m2m-operator.dev/peer-seal":          &k.peerKey,
 		"m2m-operator.dev/session-ticket":     &k.ticketKey,
+		"m2m-operator.dev/log-digest":         &k.logKey,
 	} {
 		derived, err := hkdf.Expand(sha256.New, secret, info, sha256.Size)
 		if err != nil {

@@ -3,9 +3,10 @@ package managementapi
 import (
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/m2m-operator/m2m-operator/internal/credential"
 )
 
 // Outcomes beside the types of problems.
@@ -24,6 +25,8 @@ const (
 type auditLog struct {
 	mu  sync.Mutex // one Write at a time, whatever out is
 	out io.Writer
+	// digest stands for ids that are no client's; nil: nothing does.
+	digest func(string) string
 }
 
 // auditLine says who did what, from where, and what came of it. It holds no secrets and
@@ -60,7 +63,7 @@ func (a *auditLog) write(c *call, outcome string, elapsed time.Duration) error {
 		Method:     string(c.caller.Method),
 		Credential: c.caller.Credential,
 		Action:     string(c.action),
-		ClientID:   c.auditedID(),
+		ClientID:   c.auditedID(a.digest),
 		Found:      c.found,
 		Outcome:    outcome,
 		Peer:       c.peer,
@@ -93,19 +96,9 @@ func (c *call) outcome() string {
 	return outcomeOK
 }
 
-// auditedID is a client id as asked, unless it may be a secret that was sent in its place.
-func (c *call) auditedID() string {
-	if !c.known && looksSecret(c.clientID) {
-		return "(withheld: it looks like a secret)"
-	}
-	return cut(c.clientID, maxAuditedID)
-}
-
-// looksSecret: ours are 43 letters and digits without a break, and so are most others'
-// secrets, while ids have dashes.
-func looksSecret(id string) bool {
-	const shortest = 40
-	return len(id) >= shortest && strings.Trim(id, alphanumeric) == ""
+// auditedID is the client's id, or what stands for one that is nobody's, as far as is known.
+func (c *call) auditedID(digest func(string) string) string {
+	return credential.Loggable(cut(c.clientID, maxAuditedID), c.known, digest)
 }
 
 func cut(s string, length int) string { return s[:min(len(s), length)] }

@@ -32,7 +32,10 @@ type Config struct {
 	Peer func(*http.Request) string
 	// Audit gets one line of JSON with one Write for each call, and one more before a call
 	// that changes something is carried out.
-	Audit   io.Writer
+	Audit io.Writer
+	// Digest stands in that for client ids that are nobody's, since they may be secrets;
+	// nil: nothing does.
+	Digest  func(id string) string
 	Tracer  Tracer // nil: no call is followed
 	Metrics prometheus.Registerer
 	Log     *slog.Logger // gets the causes behind opaque answers
@@ -74,7 +77,7 @@ func NewHandler(c Config) (*Handler, error) {
 		clients:       c.Clients,
 		failures:      c.Failures,
 		peer:          c.Peer,
-		audit:         auditLog{out: c.Audit},
+		audit:         auditLog{out: c.Audit, digest: c.Digest},
 		tracer:        c.Tracer,
 		metrics:       m,
 		log:           c.Log,

@@ -1,13 +1,15 @@
 package tokenserver
 
 import (
+	"cmp"
 	"encoding/base64"
 	"io"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/token"
 )
 
@@ -35,10 +37,12 @@ const (
 type auditLog struct {
 	mu  sync.Mutex // one Write at a time, whatever out is
 	out io.Writer
+	// digest stands for ids that are no client's; nil: nothing does.
+	digest func(string) string
 }
 
 func (a *auditLog) write(x *exchange, peer string, elapsed time.Duration) error {
-	x.line = x.appendAudit(x.line[:0], peer, elapsed)
+	x.line = x.appendAudit(x.line[:0], peer, elapsed, a.digest)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, err := a.out.Write(x.line)
@@ -47,7 +51,7 @@ func (a *auditLog) write(x *exchange, peer string, elapsed time.Duration) error 
 
 // appendAudit appends the line. The reason is the operator's alone: the caller
 // can't tell an unknown client from a wrong secret.
-func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) []byte {
+func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration, digest func(string) string) []byte {
 	issuer, outcome := "", x.outcome
 	if x.issuer != nil {
 		issuer = x.issuer.Name
@@ -68,7 +72,7 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) [
 	dst = append(dst, `","issuer":`...)
 	dst = token.AppendString(dst, issuer)
 	dst = append(dst, `,"client_id":`...)
-	dst = token.AppendString(dst, x.auditedID())
+	dst = token.AppendString(dst, x.auditedID(digest))
 	dst = append(dst, `,"method":`...)
 	dst = token.AppendString(dst, string(x.grant.Method))
 	if x.grant.Account.Name != "" {
@@ -95,26 +99,17 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration) [
 	return append(dst, "}\n"...)
 }
 
-// auditedID is a client id as asked, unless it may be a secret that was sent in
-// its place.
-func (x *exchange) auditedID() string {
+// auditedID is the client's id, or what stands for one that is nobody's.
+func (x *exchange) auditedID(digest func(string) string) string {
 	if x.grant.Client != nil {
 		return x.grant.Client.ID()
 	}
-	if looksSecret(x.request.ClientID) {
-		return "(withheld: it looks like a secret)"
-	}
-	return cut(x.request.ClientID, maxAuditedID)
+	asked := cmp.Or(x.request.ClientID, x.grant.Claimed)
+	return credential.Loggable(cut(asked, maxAuditedID), slices.Contains(ofKnown, x.problem.reason), digest)
 }
 
-// looksSecret: ours are 43 letters and digits without a break, and so are most
-// others' secrets, while ids have dashes.
-func looksSecret(id string) bool {
-	const shortest = 40
-	return len(id) >= shortest && strings.Trim(id, alphanumeric) == ""
-}
-
-const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+// ofKnown are the reasons of refusals of what is a client.
+var ofKnown = []string{"wrong_secret", "expired_version", "inactive", "unknown_key", "wrong_algorithm", "wrong_signature", "assertion_replayed", "account_gone"}
 
 // auditedScope is the scope that was granted, or refused to one who has
 // authenticated. Anybody else's is of no interest.

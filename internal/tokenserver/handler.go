@@ -70,10 +70,13 @@ type Config struct {
 	Management http.Handler
 	Tracer     Tracer    // nil: no request is followed
 	Audit      io.Writer // gets one line of JSON with one Write for each request of a client
-	Metrics    prometheus.Registerer
-	Log        *slog.Logger // gets the causes behind opaque answers
-	Now        func() time.Time
-	Random     io.Reader // cryptographically secure, safe for concurrent use
+	// Digest stands in that for client ids that are nobody's, since they may be secrets;
+	// nil: nothing does.
+	Digest  func(id string) string
+	Metrics prometheus.Registerer
+	Log     *slog.Logger // gets the causes behind opaque answers
+	Now     func() time.Time
+	Random  io.Reader // cryptographically secure, safe for concurrent use
 }
 
 // Handler serves the public endpoints of all issuers.
@@ -113,7 +116,7 @@ func NewHandler(c Config) (*Handler, error) {
 		peer:        c.Peer,
 		management:  c.Management,
 		tracer:      c.Tracer,
-		audit:       auditLog{out: c.Audit},
+		audit:       auditLog{out: c.Audit, digest: c.Digest},
 		metrics:     m,
 		log:         c.Log,
 		now:         c.Now,

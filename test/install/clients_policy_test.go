@@ -3,6 +3,7 @@ package install
 import (
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -41,7 +42,11 @@ func TestClientsStayAwayFromKeys(t *testing.T) {
 	} {
 		for who, as := range map[string]client.Client{"an administrator": c.WithWatch, "the api role": c.as(t, "api")} {
 			t.Run(test.name+", "+who, func(t *testing.T) {
-				expect(t, as.Create(t.Context(), test.client.DeepCopy(), client.DryRunAll), test.says)
+				err := as.Create(t.Context(), test.client.DeepCopy(), client.DryRunAll)
+				if who == "the api role" && apierrors.IsForbidden(err) {
+					return // by this policy or by its own, which lets it make none with a Secret
+				}
+				expect(t, err, test.says)
 			})
 		}
 	}
