@@ -1,19 +1,23 @@
 package token
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/m2m-operator/m2m-operator/internal/assertion"
 	"github.com/m2m-operator/m2m-operator/internal/jws"
 	"github.com/m2m-operator/m2m-operator/internal/keyring"
 )
@@ -203,11 +207,11 @@ func TestByPrivateKey(t *testing.T) {
 		"with its id":         {id: testID},
 		"with another id":     {id: "second", reason: "assertion_of_another"},
 		"of nobody":           {claims: jwt.MapClaims{"iss": "nobody", "sub": "nobody"}, reason: "unknown_client"},
-		"of another":          {claims: jwt.MapClaims{"iss": "no-keys", "sub": "no-keys"}, reason: "wrong_signature"},
+		"of another":          {claims: jwt.MapClaims{"iss": "no-keys", "sub": "no-keys"}, reason: "unknown_key"},
 		"of an inactive one":  {claims: jwt.MapClaims{"iss": "inactive", "sub": "inactive"}, reason: "inactive"},
 		"about another":       {claims: jwt.MapClaims{"sub": "second"}, reason: "*"},
 		"another's key":       {key: stranger, reason: "wrong_signature"},
-		"another kind of key": {method: jwt.SigningMethodRS256, key: rsaKey, reason: "*"},
+		"another kind of key": {method: jwt.SigningMethodRS256, key: rsaKey, reason: "wrong_algorithm"},
 		"HMAC with the key":   {method: jwt.SigningMethodHS256, key: public, reason: "*"},
 		"not signed":          {method: jwt.SigningMethodNone, key: jwt.UnsafeAllowNoneSignatureType, reason: "*"},
 		"for another":         {claims: jwt.MapClaims{"aud": "https://other.example.com"}, reason: "*"},
@@ -235,6 +239,101 @@ func TestByPrivateKey(t *testing.T) {
 			checkRefused(t, name+", again", g, err, "*")
 		}
 	}
+}
+
+// junkJWT is an assertion with a signature of the right size that is nobody's.
+func junkJWT(t *testing.T, algorithm string, size int, kid, claims string) string {
+	t.Helper()
+	header := fmt.Sprintf(`{"alg":%q}`, algorithm)
+	if kid != "" {
+		header = fmt.Sprintf(`{"alg":%q,"kid":%q}`, algorithm, kid)
+	}
+	part := base64.RawURLEncoding.EncodeToString
+	return part([]byte(header)) + "." + part([]byte(claims)) + "." + part(bytes.Repeat([]byte{1}, size))
+}
+
+// An assertion with junk for a signature gets one answer for one signature check, whatever
+// the client is, and whether there is one. So does one with something else wrong, which is
+// found without asking for the client.
+func TestAssertionsOfStrangersAreAlike(t *testing.T) {
+	_, ec := assertionKey(t, "k")
+	_, other := assertionKey(t, "other")
+	d := newDirectory(t)
+	clients := map[string]func(*ClientConfig){
+		"without-keys":      nil,
+		"with-key":          func(c *ClientConfig) { c.PublicKeys = ec },
+		"inactive":          func(c *ClientConfig) { c.PublicKeys, c.Active = ec, false },
+		"with-another-kid":  func(c *ClientConfig) { c.PublicKeys = other },
+		"with-rsa":          func(c *ClientConfig) { c.PublicKeys = rsaKeys(t, "k") },
+		"with-several":      func(c *ClientConfig) { c.PublicKeys = rsaKeys(t, "a", "b", "k") },
+		"inactive-with-rsa": func(c *ClientConfig) { c.PublicKeys, c.Active = rsaKeys(t, "k"), false },
+	}
+	for id, change := range clients {
+		d.add(t, id, testSecret, change)
+	}
+	d.cluster = &Cluster{Issuer: clusterURL, Keys: ec}
+	issuer := newIssuer(t, Stytch, newKey(t, keyring.ES256, testNow))
+	authority := NewAuthority(d, rand.Reader)
+	checks := 0
+	authority.verify = func(keys jws.KeySet, token *jws.Token) error {
+		checks++
+		return keys.VerifyAlike(token)
+	}
+	sizes := map[string]int{"ES256": 64, "ES384": 96, "ES512": 132, "RS256": 256, "RS384": 256, "RS512": 256, "PS256": 384, "EdDSA": 64, "HS256": 32, "none": 0}
+	for algorithm, size := range sizes {
+		for _, kid := range []string{"k", "nobody's", ""} {
+			for what, format := range map[string]string{
+				"as it should be": `{"iss":%[1]q,"sub":%[1]q,"aud":%[2]q,"jti":"1","exp":%[3]d}`,
+				"another subject": `{"iss":%[1]q,"sub":"with-key","aud":%[2]q,"jti":"1","exp":%[3]d}`,
+				"another aud":     `{"iss":%[1]q,"sub":%[1]q,"aud":"b","jti":"1","exp":%[3]d}`,
+				"expired":         `{"iss":%[1]q,"sub":%[1]q,"aud":%[2]q,"jti":"1","exp":1}`,
+				"no jti":          `{"iss":%[1]q,"sub":%[1]q,"aud":%[2]q,"exp":%[3]d}`,
+			} {
+				ask := func(id string) (Code, string, int) {
+					checks = 0
+					claims := fmt.Sprintf(format, id, testURL, testNow.Add(time.Minute).Unix())
+					r := Request{GrantType: clientCredentials, AssertionType: jwtBearer, Assertion: junkJWT(t, algorithm, size, kid, claims)}
+					g, err := authority.Authorize(testNow, issuer, &r)
+					refusal, ok := errors.AsType[*Error](err)
+					if !ok || g.Client != nil {
+						t.Fatalf("%s %s: %v", algorithm, id, err)
+					}
+					return refusal.Code, refusal.Description, checks
+				}
+				code, description, cost := ask("nobody")
+				if taken := slices.Contains(assertion.Algorithms, algorithm) && what == "as it should be"; taken != (cost == 1) || taken != (description == failed) || cost > 1 {
+					t.Errorf("%s, %s: %d signature checks, %q", algorithm, what, cost, description)
+				}
+				for id := range clients {
+					if id == "with-key" && what == "another subject" {
+						continue // it is its own
+					}
+					if c, text, n := ask(id); c != code || text != description || n != cost {
+						t.Errorf("%s, kid %q, %s, client %s: %d checks, %s %q; nobody's: %d, %s %q", algorithm, kid, what, id, n, c, text, cost, code, description)
+					}
+				}
+			}
+		}
+	}
+}
+
+// rsaKeys is a set of RSA keys whose factors nobody knows.
+func rsaKeys(t *testing.T, kids ...string) jws.KeySet {
+	t.Helper()
+	var keys []any
+	for _, kid := range kids {
+		n := bytes.Repeat([]byte{0xa5}, 256)
+		keys = append(keys, map[string]string{"kty": "RSA", "kid": kid, "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(n)})
+	}
+	encoded, err := json.Marshal(map[string]any{"keys": keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := jws.ParsePublicKeys(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }
 
 func TestAuthenticationMethods(t *testing.T) {
