@@ -99,17 +99,17 @@ func (r *ClientReconciler) claim(ctx context.Context, c *v1alpha1.M2MClient, out
 			return refused, nil
 		}
 		if cameLate(c) {
-			return idHolder{late: true}.verdict(c, id), nil
+			return idHolder{late: true}.verdict(id), nil
 		}
 	}
 	holder, err := r.idHolder(ctx, c, issuer, id)
 	if err != nil || holder.taken() {
-		return holder.verdict(c, id), err
+		return holder.verdict(id), err
 	}
 	taken, rests := r.claims.take(idKey(issuer.Name, id), client.ObjectKeyFromObject(c), r.Now())
 	switch {
 	case taken:
-		return idHolder{other: true}.verdict(c, id), nil
+		return idHolder{other: true}.verdict(id), nil
 	case !rests.IsZero():
 		return waiting(v1alpha1.ReasonClientIDTaken, fmt.Sprintf(
 			"a client of another namespace had the client id %q until lately: this one gets it at %s, unless it is taken by then; or choose another for a new M2MClient",
@@ -149,7 +149,7 @@ func (h idHolder) taken() bool { return h.project || h.other || h.late }
 
 // verdict tells of it. A client waits for what its own namespace may do. Nobody gets an
 // id by waiting for the client of another namespace to be deleted.
-func (h idHolder) verdict(c *v1alpha1.M2MClient, id string) verdict {
+func (h idHolder) verdict(id string) verdict {
 	id = beginning(id, 128)
 	switch {
 	case !h.taken():

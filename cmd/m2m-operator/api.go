@@ -146,22 +146,12 @@ func runAPI(ctx context.Context, c *common, o apiOptions) error {
 // manages clients would rather know.
 const apiStaleness = 5 * time.Minute
 
-// digestOf makes what stands for unknown client ids in audit logs.
-func digestOf(pepper func() *credential.Pepper) func(string) string {
-	return func(id string) string {
-		if p := pepper(); p != nil {
-			return p.Digest(id)
-		}
-		return ""
-	}
-}
-
 func newManagementHandler(o apiOptions, pepper func() *credential.Pepper, service *admin.Service, audit io.Writer, metrics *prometheus.Registry, tracer *tracing.Tracer) (http.Handler, error) {
 	options := managementapi.Config{
 		Authenticator: service,
 		Clients:       service,
 		Audit:         audit,
-		Digest:        digestOf(pepper),
+		LogID:         func(id string) string { return pepper().LogID(id) },
 		Metrics:       metrics,
 		Log:           slog.Default(),
 		Now:           time.Now,

@@ -200,7 +200,7 @@ func newHandler(config *rest.Config, o serverOptions, directory *registry.Direct
 		Usage:       reporter,
 		Revocations: revoker,
 		Audit:       audit,
-		Digest:      digestOf(directory.Pepper),
+		LogID:       func(id string) string { return directory.Pepper().LogID(id) },
 		Tracer:      tracedTokens(tracer),
 		Metrics:     metrics,
 		Log:         slog.Default(),

@@ -141,11 +141,19 @@ func (k *pepperKey) sealPeer(parts []string) string {
 	return Hash{KeyID: k.id, Sum: mac(k.peerKey, parts...)}.String()
 }
 
-// Digest stands, in a log, for a text that may be a secret: the same for the same text at
-// each replica, and nothing that a guess could be checked with.
-func (p *Pepper) Digest(text string) string {
-	sum := mac(p.active.logKey, text)
-	return hex.EncodeToString(sum[:8])
+// LogID is what a log has in place of a client id that is nobody's, because it may be a
+// secret that was sent in its place: the same for the same text at each replica, and
+// nothing that a guess could be checked with. An id of the form that the operator makes
+// is none. Without a pepper there is nothing to tell.
+func (p *Pepper) LogID(id string) string {
+	switch {
+	case IsClientID(id):
+		return id
+	case p == nil:
+		return "(unknown)"
+	}
+	sum := mac(p.active.logKey, id)
+	return "(unknown: " + hex.EncodeToString(sum[:8]) + ")"
 }
 
 // TicketKey returns the key of the TLS session tickets of a day, which all replicas share:

@@ -113,21 +113,6 @@ var (
 // IsClientID tells whether an id has the form of those that [NewClientID] makes.
 func IsClientID(id string) bool { return clientIDForm.MatchString(id) }
 
-// Loggable returns an id that a caller names, where it is a client's or has the form of
-// those that the operator makes; or else what stands for it, because it may be a secret
-// that was sent in its place. digest may be nil, or give nothing.
-func Loggable(id string, known bool, digest func(string) string) string {
-	switch {
-	case id == "" || known || IsClientID(id):
-		return id
-	case digest != nil:
-		if d := digest(id); d != "" {
-			return "(unknown: " + d + ")"
-		}
-	}
-	return "(unknown)"
-}
-
 // IsProjectID tells whether an id has the form of a project's: audiences have it, too.
 func IsProjectID(id string) bool { return projectIDForm.MatchString(id) }
 

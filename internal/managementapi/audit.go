@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/m2m-operator/m2m-operator/internal/credential"
 )
 
 // Outcomes beside the types of problems.
@@ -23,10 +21,9 @@ const (
 
 // auditLog is one line of JSON for each call, and another before a change.
 type auditLog struct {
-	mu  sync.Mutex // one Write at a time, whatever out is
-	out io.Writer
-	// digest stands for ids that are no client's; nil: nothing does.
-	digest func(string) string
+	mu    sync.Mutex // one Write at a time, whatever out is
+	out   io.Writer
+	logID func(string) string // what stands for an id that is nobody's
 }
 
 // auditLine says who did what, from where, and what came of it. It holds no secrets and
@@ -63,7 +60,7 @@ func (a *auditLog) write(c *call, outcome string, elapsed time.Duration) error {
 		Method:     string(c.caller.Method),
 		Credential: c.caller.Credential,
 		Action:     string(c.action),
-		ClientID:   c.auditedID(a.digest),
+		ClientID:   c.auditedID(a.logID),
 		Found:      c.found,
 		Outcome:    outcome,
 		Peer:       c.peer,
@@ -97,8 +94,12 @@ func (c *call) outcome() string {
 }
 
 // auditedID is the client's id, or what stands for one that is nobody's, as far as is known.
-func (c *call) auditedID(digest func(string) string) string {
-	return credential.Loggable(cut(c.clientID, maxAuditedID), c.known, digest)
+func (c *call) auditedID(logID func(string) string) string {
+	id := cut(c.clientID, maxAuditedID)
+	if id == "" || c.known {
+		return id
+	}
+	return logID(id)
 }
 
 func cut(s string, length int) string { return s[:min(len(s), length)] }

@@ -33,9 +33,8 @@ type Config struct {
 	// Audit gets one line of JSON with one Write for each call, and one more before a call
 	// that changes something is carried out.
 	Audit io.Writer
-	// Digest stands in that for client ids that are nobody's, since they may be secrets;
-	// nil: nothing does.
-	Digest  func(id string) string
+	// LogID is what stands in that for a client id that is nobody's: it may be a secret.
+	LogID   func(id string) string
 	Tracer  Tracer // nil: no call is followed
 	Metrics prometheus.Registerer
 	Log     *slog.Logger // gets the causes behind opaque answers
@@ -65,7 +64,7 @@ type Handler struct {
 
 // NewHandler makes a handler and registers its metrics.
 func NewHandler(c Config) (*Handler, error) {
-	if c.Authenticator == nil || c.Clients == nil || c.Audit == nil || c.Metrics == nil || c.Log == nil || c.Now == nil || c.Random == nil {
+	if c.Authenticator == nil || c.Clients == nil || c.Audit == nil || c.LogID == nil || c.Metrics == nil || c.Log == nil || c.Now == nil || c.Random == nil {
 		return nil, errors.New("the management API's configuration is incomplete")
 	}
 	m, err := newMetrics(c.Metrics)
@@ -77,7 +76,7 @@ func NewHandler(c Config) (*Handler, error) {
 		clients:       c.Clients,
 		failures:      c.Failures,
 		peer:          c.Peer,
-		audit:         auditLog{out: c.Audit, digest: c.Digest},
+		audit:         auditLog{out: c.Audit, logID: c.LogID},
 		tracer:        c.Tracer,
 		metrics:       m,
 		log:           c.Log,

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/token"
 )
 
@@ -35,14 +34,13 @@ const (
 
 // auditLog is one line of JSON for each request of a client.
 type auditLog struct {
-	mu  sync.Mutex // one Write at a time, whatever out is
-	out io.Writer
-	// digest stands for ids that are no client's; nil: nothing does.
-	digest func(string) string
+	mu    sync.Mutex // one Write at a time, whatever out is
+	out   io.Writer
+	logID func(string) string // what stands for an id that is nobody's
 }
 
 func (a *auditLog) write(x *exchange, peer string, elapsed time.Duration) error {
-	x.line = x.appendAudit(x.line[:0], peer, elapsed, a.digest)
+	x.line = x.appendAudit(x.line[:0], peer, elapsed, a.logID)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, err := a.out.Write(x.line)
@@ -51,7 +49,7 @@ func (a *auditLog) write(x *exchange, peer string, elapsed time.Duration) error 
 
 // appendAudit appends the line. The reason is the operator's alone: the caller
 // can't tell an unknown client from a wrong secret.
-func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration, digest func(string) string) []byte {
+func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration, logID func(string) string) []byte {
 	issuer, outcome := "", x.outcome
 	if x.issuer != nil {
 		issuer = x.issuer.Name
@@ -72,7 +70,7 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration, d
 	dst = append(dst, `","issuer":`...)
 	dst = token.AppendString(dst, issuer)
 	dst = append(dst, `,"client_id":`...)
-	dst = token.AppendString(dst, x.auditedID(digest))
+	dst = token.AppendString(dst, x.auditedID(logID))
 	dst = append(dst, `,"method":`...)
 	dst = token.AppendString(dst, string(x.grant.Method))
 	if x.grant.Account.Name != "" {
@@ -100,12 +98,15 @@ func (x *exchange) appendAudit(dst []byte, peer string, elapsed time.Duration, d
 }
 
 // auditedID is the client's id, or what stands for one that is nobody's.
-func (x *exchange) auditedID(digest func(string) string) string {
+func (x *exchange) auditedID(logID func(string) string) string {
 	if x.grant.Client != nil {
 		return x.grant.Client.ID()
 	}
-	asked := cmp.Or(x.request.ClientID, x.grant.Claimed)
-	return credential.Loggable(cut(asked, maxAuditedID), slices.Contains(ofKnown, x.problem.reason), digest)
+	id := cut(cmp.Or(x.request.ClientID, x.grant.Claimed), maxAuditedID)
+	if id == "" || slices.Contains(ofKnown, x.problem.reason) {
+		return id
+	}
+	return logID(id)
 }
 
 // ofKnown are the reasons of refusals of what is a client.

@@ -171,7 +171,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := NewHandler(Config{}); err == nil {
 		t.Error("an empty configuration is accepted")
 	}
-	config := Config{Issuers: f.handler.issuers, Authority: f.handler.authority, Usage: f.used, Revocations: f.revoked, Audit: f.audit, Metrics: f.metrics, Log: f.handler.log, Now: f.handler.now, Random: f.handler.random}
+	config := Config{Issuers: f.handler.issuers, Authority: f.handler.authority, Usage: f.used, Revocations: f.revoked, Audit: f.audit, LogID: logID, Metrics: f.metrics, Log: f.handler.log, Now: f.handler.now, Random: f.handler.random}
 	if _, err := NewHandler(config); !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 		t.Errorf("metrics that are registered twice: %v", err)
 	}

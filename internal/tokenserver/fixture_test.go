@@ -68,7 +68,7 @@ func newFixture(t testing.TB, change func(*Config, *http.Server)) *fixture {
 		Usage:       f.used,
 		Revocations: f.revoked,
 		Audit:       f.audit,
-		Digest:      digestOf,
+		LogID:       logID,
 		Metrics:     f.metrics,
 		Log:         log,
 		Now:         time.Now,
@@ -344,8 +344,8 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// digestOf stands for ids that are nobody's: not keyed, as tests can tell.
-func digestOf(id string) string {
+// logID stands for ids that are nobody's: not keyed, as tests can tell.
+func logID(id string) string {
 	sum := sha256.Sum256([]byte(id))
-	return hex.EncodeToString(sum[:8])
+	return "(unknown: " + hex.EncodeToString(sum[:8]) + ")"
 }

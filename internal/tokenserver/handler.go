@@ -70,9 +70,8 @@ type Config struct {
 	Management http.Handler
 	Tracer     Tracer    // nil: no request is followed
 	Audit      io.Writer // gets one line of JSON with one Write for each request of a client
-	// Digest stands in that for client ids that are nobody's, since they may be secrets;
-	// nil: nothing does.
-	Digest  func(id string) string
+	// LogID is what stands in that for a client id that is nobody's: it may be a secret.
+	LogID   func(id string) string
 	Metrics prometheus.Registerer
 	Log     *slog.Logger // gets the causes behind opaque answers
 	Now     func() time.Time
@@ -99,7 +98,7 @@ type Handler struct {
 
 // NewHandler makes a handler and registers its metrics.
 func NewHandler(c Config) (*Handler, error) {
-	if c.Issuers == nil || c.Authority == nil || c.Usage == nil || c.Revocations == nil || c.Audit == nil || c.Metrics == nil || c.Log == nil || c.Now == nil || c.Random == nil {
+	if c.Issuers == nil || c.Authority == nil || c.Usage == nil || c.Revocations == nil || c.Audit == nil || c.LogID == nil || c.Metrics == nil || c.Log == nil || c.Now == nil || c.Random == nil {
 		return nil, errors.New("a token server's configuration is incomplete")
 	}
 	m, err := newMetrics(c.Metrics)
@@ -116,7 +115,7 @@ func NewHandler(c Config) (*Handler, error) {
 		peer:        c.Peer,
 		management:  c.Management,
 		tracer:      c.Tracer,
-		audit:       auditLog{out: c.Audit, digest: c.Digest},
+		audit:       auditLog{out: c.Audit, logID: c.LogID},
 		metrics:     m,
 		log:         c.Log,
 		now:         c.Now,

@@ -154,6 +154,7 @@ func (s *setup) newProduct() (*http.Server, error) {
 		Usage:       uses.NewLedger(time.Hour),
 		Revocations: nobodyRevokes{},
 		Audit:       audit,
+		LogID:       func(id string) string { return id },
 		Metrics:     prometheus.NewRegistry(),
 		Log:         log,
 		Now:         time.Now,

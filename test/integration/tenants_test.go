@@ -241,8 +241,8 @@ func TestForeignStatusFields(t *testing.T) {
 				return fmt.Sprintf("%s: it is still there: %+v", name, s)
 			}
 			for _, f := range c.ManagedFields {
-				if f.Manager == "intruder" && len(f.FieldsV1.Raw) > 2 && !strings.Contains(string(f.FieldsV1.Raw), "formerSecrets") {
-					return fmt.Sprintf("%s: the intruder manages %s", name, f.FieldsV1.Raw)
+				if f.Manager == "intruder" && len(f.FieldsV1.GetRawString()) > 2 && !strings.Contains(f.FieldsV1.GetRawString(), "formerSecrets") {
+					return fmt.Sprintf("%s: the intruder manages %s", name, f.FieldsV1.GetRawString())
 				}
 			}
 			return ""
