@@ -16,8 +16,9 @@ import (
 )
 
 // AudiencePath follows an issuer's URL in the audience of the Kubernetes tokens that the
-// management API takes: a token for the token endpoint, which pods hold, is none.
-const AudiencePath = "/v1/m2m"
+// management API takes: a token for the token endpoint, which pods hold, is none. No
+// issuer's URL ends with a slash, so it is never that of another's token endpoint.
+const AudiencePath = "/v1/m2m/"
 
 // Bounds of what strangers can make the API server do.
 const (

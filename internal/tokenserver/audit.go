@@ -103,10 +103,11 @@ func (x *exchange) auditedID(logID func(string) string) string {
 		return x.grant.Client.ID()
 	}
 	id := cut(cmp.Or(x.request.ClientID, x.grant.Claimed), maxAuditedID)
+	stands := logID(id) // for known ones, too: the time must not tell which are
 	if id == "" || slices.Contains(ofKnown, x.problem.reason) {
 		return id
 	}
-	return logID(id)
+	return stands
 }
 
 // ofKnown are the reasons of refusals of what is a client.

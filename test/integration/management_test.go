@@ -481,7 +481,7 @@ func TestManagementByToken(t *testing.T) {
 	p := shared.newProject(t)
 	account := p.account(t, p.namespace, "terraform")
 	subject := rbacv1.Subject{Kind: "ServiceAccount", Namespace: account.Namespace, Name: account.Name}
-	audience := p.issuer.Spec.URL + "/v1/m2m"
+	audience := p.issuer.Spec.URL + "/v1/m2m/"
 	token := p.projected(t, account, nil, audience)
 	p.authorize = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
 	p.call(t, http.MethodPost, "/v1/m2m/clients", `{}`).want(t, 403, "forbidden")
@@ -518,6 +518,46 @@ func TestManagementByToken(t *testing.T) {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
 	}
+}
+
+// Junk makes no TokenReview, however much of it comes: the API server's own count says so.
+func TestManagementJunk(t *testing.T) {
+	p := shared.newProject(t)
+	account := p.account(t, p.namespace, "terraform")
+	token := p.projected(t, account, nil, p.issuer.Spec.URL+"/v1/m2m/")
+	good := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
+	p.authorize = good
+	p.waitStatus(t, http.MethodGet, "/v1/m2m/clients/nobody", "", 404)
+	before := p.reviews(t)
+	statuses := map[int]int{}
+	for n := range 300 {
+		junk := fmt.Sprintf("%s%04d", token[:len(token)-4], n)
+		p.authorize = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+junk) }
+		statuses[p.call(t, http.MethodGet, "/v1/m2m/clients/nobody", "").status]++
+	}
+	made := p.reviews(t) - before
+	t.Logf("300 junk bearers: %v, %d TokenReviews", statuses, made)
+	if made != 0 || statuses[401]+statuses[429] != 300 {
+		t.Errorf("300 junk bearers: %v, %d TokenReviews", statuses, made)
+	}
+	p.authorize = good // is taken from wherever it comes
+	p.call(t, http.MethodGet, "/v1/m2m/clients/nobody", "").want(t, 404, "m2m_client_not_found")
+}
+
+// reviews is how many TokenReviews the API server has been asked for.
+func (p *project) reviews(t *testing.T) (total int) {
+	t.Helper()
+	for line := range strings.Lines(p.kubectl(t, "get", "--raw", "/metrics")) {
+		if !strings.HasPrefix(line, "apiserver_request_total{") || !strings.Contains(line, `resource="tokenreviews"`) {
+			continue
+		}
+		var n float64
+		if _, err := fmt.Sscan(line[strings.LastIndex(line, " ")+1:], &n); err != nil {
+			t.Fatal(line, err)
+		}
+		total += int(n)
+	}
+	return total
 }
 
 // Other projects' clients are as good as none, and projects can change their secrets.
