@@ -32,6 +32,8 @@ type ClientReconciler struct {
 	Installation *Installation
 	Direct       client.Client // without a cache, for kinds that are not watched
 	Propagation  time.Duration // how long a secret is valid before it is visible
+	// RestartSpacing is the least time between two restarts of a workload.
+	RestartSpacing time.Duration
 	// Authorities tells when all clients' Secrets have to follow another authority.
 	Authorities <-chan event.GenericEvent
 

@@ -34,7 +34,9 @@ type Options struct {
 	// must have heard of it.
 	Propagation time.Duration
 	// RotationRate is how many rotations begin in a second that only intervals ask for.
-	RotationRate float64
+	// RestartSpacing is the least time between two restarts of a workload.
+	RestartSpacing time.Duration
+	RotationRate   float64
 	// OwnCertificates says that the controller makes the serving certificates of the
 	// operator, for these DNS names by the names of their Secrets.
 	OwnCertificates bool
@@ -125,7 +127,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, direct client.Client, o Option
 	}
 	installation := &Installation{base: with, Namespace: o.Namespace, Within: o.Within, Default: o.Default, Propagation: o.Propagation}
 	issuers := &IssuerReconciler{base: with, Installation: installation, Lead: keyLead * o.Propagation}
-	clients := &ClientReconciler{base: with, Installation: installation, Direct: direct, Propagation: o.Propagation, turns: newTurns(o.RotationRate)}
+	clients := &ClientReconciler{base: with, Installation: installation, Direct: direct, Propagation: o.Propagation, RestartSpacing: o.RestartSpacing, turns: newTurns(o.RotationRate)}
 	changed := make(chan event.GenericEvent)
 	certificates := &CertificateReconciler{base: with, Installation: installation, Own: o.OwnCertificates, Names: o.ServingNames, Changed: changed}
 	clients.Authorities = changed

@@ -75,7 +75,7 @@ func rotates(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonIssued, v1alpha1.ReasonRotating, v1alpha1.ReasonTooManyVersions, v1alpha1.ReasonRenameWaits,
 		v1alpha1.ReasonNotGranted, v1alpha1.ReasonLifetimeOutOfBounds, v1alpha1.ReasonMetadataTooLarge, v1alpha1.ReasonClaimsTooLarge,
-		v1alpha1.ReasonInvalidPublicKeys, v1alpha1.ReasonRestartForbidden, v1alpha1.ReasonRestartFailed:
+		v1alpha1.ReasonInvalidPublicKeys, v1alpha1.ReasonRestartForbidden, v1alpha1.ReasonRestartWaits, v1alpha1.ReasonRestartFailed:
 		return true
 	}
 	return false

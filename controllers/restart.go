@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/m2m-operator/m2m-operator/api/v1alpha1"
@@ -27,23 +30,84 @@ func (r *ClientReconciler) restart(ctx context.Context, c *v1alpha1.M2MClient, o
 		out.restartedFor = version
 		return verdict{}
 	}
-	problem := r.mayRestart(ctx, c)
+	problem, again := r.mayRestart(ctx, c), r.Now().Add(recheck)
 	if problem.reason == "" && version != out.restartedFor {
-		for _, w := range c.Spec.Rotation.Restart {
-			if err := r.restartWorkload(ctx, c, w, version); err != nil {
-				problem = stalled(v1alpha1.ReasonRestartFailed, fmt.Sprintf(
-					"%s %q can't be restarted for version %s of the secret, and is tried again every minute: %s", w.Kind, w.Name, version, apiMessage(err)))
-			}
-		}
+		problem, again = r.restartAll(ctx, c, version)
 	}
 	if problem.reason != "" {
-		if soon := r.Now().Add(recheck); out.again.IsZero() || soon.Before(out.again) {
-			out.again = soon
+		if out.again.IsZero() || again.Before(out.again) {
+			out.again = again
 		}
 		return problem
 	}
 	out.restartedFor = version
 	return verdict{}
+}
+
+// restartedFor begins the annotation of a workload that says for which version of a
+// client's secret it was restarted; the client's name follows.
+const restartedFor = "restarted.m2m-operator.dev/"
+
+// restartAll restarts what can be restarted now. The verdict says what can't, what waits
+// for a person first, and when it is tried again.
+func (r *ClientReconciler) restartAll(ctx context.Context, c *v1alpha1.M2MClient, version string) (problem verdict, again time.Time) {
+	again = r.Now().Add(recheck)
+	for _, w := range c.Spec.Rotation.Restart {
+		refusal, at := r.restartOne(ctx, c, w, version)
+		if refusal.reason != "" && problem.other != v1alpha1.ConditionStalled {
+			problem = refusal
+		}
+		if !at.IsZero() && at.Before(again) {
+			again = at
+		}
+	}
+	return problem, again
+}
+
+// restartOne restarts a workload, or says why not, and when it may be; zero: nobody knows.
+func (r *ClientReconciler) restartOne(ctx context.Context, c *v1alpha1.M2MClient, w v1alpha1.Workload, version string) (refusal verdict, at time.Time) {
+	workload, err := r.workload(ctx, c.Namespace, w)
+	if err == nil {
+		if workload.Annotations[restartedFor+c.Name] == version {
+			return verdict{}, time.Time{} // while another workload was waited for
+		}
+		if refusal, at = allowsRestart(workload, w, c.Name, r.Now(), r.RestartSpacing); refusal.reason != "" {
+			return refusal, at
+		}
+		err = r.restartWorkload(ctx, c.Name, workload, version)
+	}
+	switch {
+	case err == nil:
+		return verdict{}, time.Time{}
+	case apierrors.IsConflict(err):
+		return waiting(v1alpha1.ReasonRestartWaits, fmt.Sprintf("%s %q was written by others meanwhile: it is restarted in a moment", w.Kind, w.Name)), r.Now().Add(retryDelay)
+	}
+	return stalled(v1alpha1.ReasonRestartFailed, fmt.Sprintf(
+		"%s %q can't be restarted for version %s of the secret, and is tried again every minute: %s", w.Kind, w.Name, version, apiMessage(err))), time.Time{}
+}
+
+// allowsRestart says why a workload isn't restarted now for a client, and when it may be:
+// who may write M2MClients could else restart all workloads of the namespace, as often as
+// they like.
+func allowsRestart(workload client.Object, w v1alpha1.Workload, name string, now time.Time, spacing time.Duration) (refusal verdict, at time.Time) {
+	allowed := strings.Split(workload.GetAnnotations()[v1alpha1.AnnotationAllowRestart], ",")
+	if !slices.Contains(allowed, "*") && !slices.Contains(allowed, name) {
+		return stalled(v1alpha1.ReasonRestartForbidden, fmt.Sprintf(
+			"%s %q doesn't allow to be restarted: annotate it with %s=%s, or take it out of spec.rotation.restart", w.Kind, w.Name, v1alpha1.AnnotationAllowRestart, name)), time.Time{}
+	}
+	last, err := time.Parse(time.RFC3339, workload.GetAnnotations()[v1alpha1.AnnotationRestartedAt])
+	if at = last.Add(spacing); err == nil && now.Before(at) && !last.After(now) {
+		return waiting(v1alpha1.ReasonRestartWaits, fmt.Sprintf(
+			"%s %q was restarted a moment ago: it is restarted for the present secret at %s", w.Kind, w.Name, at.UTC().Format(time.RFC3339))), at
+	}
+	return verdict{}, time.Time{}
+}
+
+// workload reads the metadata of a workload.
+func (r *ClientReconciler) workload(ctx context.Context, namespace string, w v1alpha1.Workload) (*metav1.PartialObjectMetadata, error) {
+	workload := &metav1.PartialObjectMetadata{}
+	workload.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind(w.Kind))
+	return workload, r.Direct.Get(ctx, client.ObjectKey{Namespace: namespace, Name: w.Name}, workload)
 }
 
 // versionToRestart is the version that the Secret delivers since a rotation. For a
@@ -57,29 +121,25 @@ func versionToRestart(out *outcome) string {
 }
 
 // restartWorkload sets an annotation of the pods' template, under the client's name:
-// several clients may restart one workload. The same value again changes nothing.
-func (r *ClientReconciler) restartWorkload(ctx context.Context, c *v1alpha1.M2MClient, w v1alpha1.Workload, version string) error {
-	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
-		"annotations": map[string]string{"m2m-operator.dev/" + c.Name: version},
-	}}}})
+// several clients may restart one workload. It is fenced by what was read, so that of two
+// that come at once one waits.
+func (r *ClientReconciler) restartWorkload(ctx context.Context, name string, workload *metav1.PartialObjectMetadata, version string) error {
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{
+			"resourceVersion": workload.ResourceVersion,
+			"annotations": map[string]string{
+				v1alpha1.AnnotationRestartedAt: r.Now().UTC().Format(time.RFC3339),
+				restartedFor + name:            version,
+			},
+		},
+		"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
+			"annotations": map[string]string{"m2m-operator.dev/" + name: version},
+		}}},
+	})
 	if err != nil {
 		return err
 	}
-	workload := workloadOf(w.Kind)
-	workload.SetNamespace(c.Namespace)
-	workload.SetName(w.Name)
 	return r.Direct.Patch(ctx, workload, client.RawPatch("application/merge-patch+json", patch), client.FieldOwner(v1alpha1.ManagedBy))
-}
-
-func workloadOf(kind string) client.Object {
-	switch kind {
-	case "StatefulSet":
-		return &appsv1.StatefulSet{}
-	case "DaemonSet":
-		return &appsv1.DaemonSet{}
-	default:
-		return &appsv1.Deployment{}
-	}
 }
 
 var resourceOfKind = map[string]string{"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}

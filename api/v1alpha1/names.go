@@ -32,8 +32,11 @@ const (
 	ReasonRotating = "Rotating"
 	// ReasonRevoked: the current secret was revoked, and no other could be delivered yet.
 	ReasonRevoked = "Revoked"
-	// ReasonRestartForbidden: the installation may not restart workloads.
+	// ReasonRestartForbidden: the installation may not restart workloads, or a workload
+	// doesn't allow it.
 	ReasonRestartForbidden = "RestartForbidden"
+	// ReasonRestartWaits: a workload of spec.rotation.restart was restarted a moment ago.
+	ReasonRestartWaits = "RestartWaits"
 	// ReasonRestartFailed: a workload of spec.rotation.restart could not be restarted.
 	ReasonRestartFailed = "RestartFailed"
 	// ReasonImportWaiting: the Secret to import isn't there, or lacks the adopt label.
@@ -134,6 +137,11 @@ const (
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	// ManagedBy is the operator's value of LabelManagedBy.
 	ManagedBy = "m2m-operator"
+	// AnnotationAllowRestart names, on a workload, the M2MClients that may have it
+	// restarted, separated by commas; `*` is all of the namespace.
+	AnnotationAllowRestart = "m2m-operator.dev/allow-restart"
+	// AnnotationRestartedAt is, on a workload, when the operator restarted it last.
+	AnnotationRestartedAt = "m2m-operator.dev/restarted-at"
 	// AnnotationClientUID is, on a Secret, the UID of its M2MClient.
 	AnnotationClientUID = "m2m-operator.dev/client-uid"
 	// AnnotationClientID is, on a Secret, the OAuth client_id.

@@ -77,6 +77,7 @@ its namespace: they can't be made again.`,
 	flags.IntVar(&o.Workers, "workers", 16, "how many M2MClients are reconciled at one time")
 	flags.DurationVar(&o.Propagation, "propagation-delay", 2*time.Second, "how long a new secret is valid at the token servers before it is delivered: more than the time of a watch event")
 	flags.Float64Var(&o.RotationRate, "rotation-rate", 20, "how many rotations a second begin that only spec.rotation.interval asks for")
+	flags.DurationVar(&o.RestartSpacing, "restart-spacing", 10*time.Minute, "the least time between two restarts of a workload that spec.rotation.restart names")
 	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one replica lead; without it, run one replica only")
 	flags.StringVar(&o.OpsAddress, "ops-bind-address", "127.0.0.1:8081", "`address` of /healthz, /readyz and /metrics; 0 serves none")
 	return cmd

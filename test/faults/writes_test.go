@@ -277,7 +277,9 @@ func TestEveryWrite(t *testing.T) {
 // prepare brings all clients into the states that their flows begin in.
 func (x *fixture) prepare(t *testing.T, all []*attempt) {
 	t.Helper()
-	must(t, x.Create(t.Context(), deployment("restarted")))
+	restarts := deployment("restarted")
+	restarts.Annotations = map[string]string{v1alpha1.AnnotationAllowRestart: "*"}
+	must(t, x.Create(t.Context(), restarts))
 	stop := x.run(t, life{fault: none()})
 	defer stop()
 	for _, a := range all {

@@ -294,7 +294,7 @@ func TestSecretRenamed(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	o := ownOperator(t)
+	o := ownOperator(t, "--restart-spacing=3s")
 	c := o.newClient(t, o.namespace(t), "billing", func(c *v1alpha1.M2MClient) {
 		rotation(c).Restart = []v1alpha1.Workload{{Kind: "Deployment", Name: "billing"}, {Kind: "StatefulSet", Name: "billing"}, {Kind: "DaemonSet", Name: "billing"}}
 	})
@@ -318,8 +318,25 @@ func TestRestart(t *testing.T) {
 	if got := o.templates(t, workloads, c); got != "--- 1 1 1" {
 		t.Errorf("for the first secret: %s", got)
 	}
-	o.rotate(t, c)
-	if got, want := o.templates(t, workloads, c), strings.Repeat(c.Status.Credentials[0].Version, 3)+" 2 2 2"; got != want {
+	// A workload says who may restart it: else nobody may, whoever writes an M2MClient.
+	update(t, o, c, func(c *v1alpha1.M2MClient) { rotation(c).Trigger += "+" })
+	if condition := o.waitReason(t, c, v1alpha1.ReasonRestartForbidden); !strings.Contains(condition.Message, "m2m-operator.dev/allow-restart=billing") {
+		t.Errorf("message %q", condition.Message)
+	}
+	for i, w := range workloads {
+		update(t, o, w, func(w client.Object) {
+			w.SetAnnotations(map[string]string{v1alpha1.AnnotationAllowRestart: []string{"*", "other,billing", "billing"}[i]})
+		})
+	}
+	o.stays(t, c, v1alpha1.ReasonIssued)
+	if got, want := o.templates(t, workloads, c), strings.Repeat(c.Status.Credentials[0].Version, 3)+" 3 2 2"; got != want {
+		t.Errorf("when they allow it: %s, want %s", got, want)
+	}
+	// It isn't restarted as often as somebody likes.
+	update(t, o, c, func(c *v1alpha1.M2MClient) { rotation(c).Trigger += "+" })
+	o.waitReason(t, c, v1alpha1.ReasonRestartWaits)
+	o.waitReason(t, c, v1alpha1.ReasonIssued)
+	if got, want := o.templates(t, workloads, c), strings.Repeat(c.Status.Credentials[0].Version, 3)+" 4 3 3"; got != want {
 		t.Errorf("after a rotation: %s, want %s", got, want)
 	}
 	// Once a version: taking the annotation away isn't undone.
@@ -328,7 +345,7 @@ func TestRestart(t *testing.T) {
 	}
 	update(t, o, c, func(c *v1alpha1.M2MClient) { c.Spec.Scopes = []string{"read:other"} })
 	o.waitReason(t, c, v1alpha1.ReasonIssued)
-	if got := o.templates(t, workloads, c); got != "--- 3 3 3" {
+	if got := o.templates(t, workloads, c); got != "--- 5 4 4" {
 		t.Errorf("after another change: %s", got)
 	}
 	if err := o.Delete(t.Context(), workloads[0]); err != nil {
@@ -338,7 +355,7 @@ func TestRestart(t *testing.T) {
 	if condition := o.waitReason(t, c, v1alpha1.ReasonRestartFailed); !strings.Contains(condition.Message, "not found") {
 		t.Errorf("message %q", condition.Message)
 	}
-	if roles(c) != "3C 2P 1P" {
+	if roles(c) != "4C 3P 2P 1P" {
 		t.Errorf("versions %s", roles(c))
 	}
 }
