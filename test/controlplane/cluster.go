@@ -41,6 +41,7 @@ type Options struct {
 
 // Cluster is a running control plane.
 type Cluster struct {
+	manager   *process.Process // kube-controller-manager; nil: it does not run
 	dir       string
 	temporary bool
 	assets    string

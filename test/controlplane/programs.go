@@ -48,14 +48,20 @@ func (c *Cluster) Snapshot(ctx context.Context, to string) error {
 }
 
 // RestoreSnapshot puts back what etcd held then. What runs on the cluster may not believe
-// it: versions of objects are smaller than they were.
+// it: versions of objects are smaller than they were. So kube-controller-manager is
+// started anew, as Kubernetes asks for after a restore of etcd.
 func (c *Cluster) RestoreSnapshot(ctx context.Context, from string) error {
-	return c.withoutEtcd(ctx, func() error {
+	err := c.withoutEtcd(ctx, func() error {
 		if err := os.RemoveAll(c.path("etcd")); err != nil {
 			return err
 		}
 		return os.CopyFS(c.path("etcd"), os.DirFS(from))
 	})
+	if err != nil || c.manager == nil {
+		return err
+	}
+	c.manager.Stop(stopGrace)
+	return c.startControllerManager()
 }
 
 // Kill kills API server and etcd, and starts them again when what is done meanwhile is done.
@@ -150,7 +156,7 @@ func (c *Cluster) startControllerManager() error {
 	if err := os.WriteFile(kubeconfig, c.kubeconfig(c.users.controllerManager), 0o600); err != nil {
 		return err
 	}
-	_, err := c.run("kube-controller-manager",
+	manager, err := c.run("kube-controller-manager",
 		"--kubeconfig="+kubeconfig,
 		"--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller",
 		"--service-account-private-key-file="+c.serviceAccountKey(),
@@ -159,6 +165,7 @@ func (c *Cluster) startControllerManager() error {
 		"--leader-elect=false",
 		"--secure-port=0",
 	)
+	c.manager = manager
 	return err
 }
 

@@ -69,7 +69,7 @@ func TestTraces(t *testing.T) {
 	if reconciled.name != "reconcile m2mclient" || reconciled.parent != "" || reconciled.attributes["k8s.namespace.name"] != "default" {
 		t.Errorf("%+v", reconciled)
 	}
-	under(t, reconciled, aController, "PATCH m2mclients/status")
+	under(t, reconciled, aController, "PUT m2mclients/status")
 
 	answer := manage(t, http.MethodPost, "/v1/m2m/clients", `{"scopes": ["read:settings"], "client_name": "a name that a caller chose"}`)
 	created := waitSpan(t, "management create", func(s span) bool { return s.service == anAPI && s.name == "management create" })
