@@ -2,9 +2,6 @@ package controllers
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +18,7 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/claims"
 	"github.com/m2m-operator/m2m-operator/internal/credential"
 	"github.com/m2m-operator/m2m-operator/internal/journal"
+	"github.com/m2m-operator/m2m-operator/internal/keyring"
 	"github.com/m2m-operator/m2m-operator/internal/policy"
 )
 
@@ -216,22 +214,15 @@ func serviceAccounts(c *v1alpha1.M2MClient) []string {
 	return names
 }
 
-// publicKeys are the thumbprints of the client's keys (RFC 7638 section 3).
+// publicKeys are the thumbprints of the client's keys.
 func publicKeys(c *v1alpha1.M2MClient) []string {
 	if c.Spec.PublicKeys == nil {
 		return nil
 	}
 	var thumbprints []string
 	for _, k := range c.Spec.PublicKeys.Keys {
-		required := map[string]string{"kty": k.KeyType}
-		for name, value := range map[string]string{"crv": k.Curve, "x": k.X, "y": k.Y, "n": k.N, "e": k.E} {
-			if value != "" {
-				required[name] = value
-			}
-		}
-		canonical, _ := json.Marshal(required) // texts always encode, sorted by name
-		sum := sha256.Sum256(canonical)
-		thumbprints = append(thumbprints, base64.RawURLEncoding.EncodeToString(sum[:]))
+		public := keyring.JWK{KeyType: k.KeyType, Curve: k.Curve, X: k.X, Y: k.Y, N: k.N, E: k.E}
+		thumbprints = append(thumbprints, public.Thumbprint())
 	}
 	return thumbprints
 }

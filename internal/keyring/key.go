@@ -80,9 +80,12 @@ func newKey(alg Algorithm, activeFrom time.Time, signer crypto.Signer) (Key, err
 		return Key{}, err
 	}
 	k := Key{Algorithm: alg, ActiveFrom: activeFrom, PublishedAt: activeFrom, Signer: signer}
-	thumbprint, err := k.thumbprint()
-	k.ID = thumbprint
-	return k, err
+	public, err := k.JWK()
+	if err != nil {
+		return Key{}, err
+	}
+	k.ID = public.Thumbprint()
+	return k, nil
 }
 
 func checkFits(alg Algorithm, public crypto.PublicKey) error {
@@ -153,21 +156,17 @@ func MarshalJWKS(keys []Key) ([]byte, error) {
 	return json.Marshal(set)
 }
 
-// thumbprint hashes the required members in lexical order (RFC 7638 section 3).
-func (k Key) thumbprint() (string, error) {
-	jwk, err := k.JWK()
-	if err != nil {
-		return "", err
-	}
+// Thumbprint hashes the required members in lexical order (RFC 7638 section 3).
+func (j JWK) Thumbprint() string {
 	var canonical string
-	switch jwk.KeyType {
+	switch j.KeyType {
 	case "EC":
-		canonical = fmt.Sprintf(`{"crv":%q,"kty":"EC","x":%q,"y":%q}`, jwk.Curve, jwk.X, jwk.Y)
+		canonical = fmt.Sprintf(`{"crv":%q,"kty":"EC","x":%q,"y":%q}`, j.Curve, j.X, j.Y)
 	case "RSA":
-		canonical = fmt.Sprintf(`{"e":%q,"kty":"RSA","n":%q}`, jwk.E, jwk.N)
+		canonical = fmt.Sprintf(`{"e":%q,"kty":"RSA","n":%q}`, j.E, j.N)
 	case "OKP":
-		canonical = fmt.Sprintf(`{"crv":%q,"kty":"OKP","x":%q}`, jwk.Curve, jwk.X)
+		canonical = fmt.Sprintf(`{"crv":%q,"kty":"OKP","x":%q}`, j.Curve, j.X)
 	}
 	sum := sha256.Sum256([]byte(canonical))
-	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
