@@ -67,12 +67,19 @@ func (s *idClaims) forget(key client.ObjectKey, now time.Time) {
 	}
 }
 
-// restsFor tells whether an id rests for another namespace than a client's.
-func (s *idClaims) restsFor(name string, key client.ObjectKey, now time.Time) bool {
+// rests tells until when an id rests for another namespace than a client's; zero: it
+// doesn't.
+func (s *idClaims) rests(name string, key client.ObjectKey, now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, ok := s.freed[name]
-	return ok && f.namespace != key.Namespace && now.Before(f.until)
+	return s.resting(name, key, now)
+}
+
+func (s *idClaims) resting(name string, key client.ObjectKey, now time.Time) time.Time {
+	if f := s.freed[name]; f.namespace != key.Namespace && now.Before(f.until) {
+		return f.until
+	}
+	return time.Time{}
 }
 
 // take lets a client have an id, or tells that another was let have it, or until when it
@@ -83,11 +90,10 @@ func (s *idClaims) take(name string, key client.ObjectKey, now time.Time) (taken
 	if by, held := s.by[name]; held && by != key {
 		return true, time.Time{}
 	}
-	if f, ok := s.freed[name]; ok && f.namespace != key.Namespace && now.Before(f.until) {
-		return false, f.until
+	if rests = s.resting(name, key, now); rests.IsZero() {
+		s.set(name, key)
 	}
-	s.set(name, key)
-	return false, time.Time{}
+	return false, rests
 }
 
 // claim lets a client have an id that no seal of its own vouches for, or says why
@@ -99,17 +105,17 @@ func (r *ClientReconciler) claim(ctx context.Context, c *v1alpha1.M2MClient, out
 			return refused, nil
 		}
 		if cameLate(c) {
-			return idHolder{late: true}.verdict(id), nil
+			return idHolder{taken: true}.verdict(id), nil
 		}
 	}
 	holder, err := r.idHolder(ctx, c, issuer, id)
-	if err != nil || holder.taken() {
+	if err != nil || holder.taken {
 		return holder.verdict(id), err
 	}
 	taken, rests := r.claims.take(idKey(issuer.Name, id), client.ObjectKeyFromObject(c), r.Now())
 	switch {
 	case taken:
-		return idHolder{other: true}.verdict(id), nil
+		return idHolder{taken: true}.verdict(id), nil
 	case !rests.IsZero():
 		return waiting(v1alpha1.ReasonClientIDTaken, fmt.Sprintf(
 			"a client of another namespace had the client id %q until lately: this one gets it at %s, unless it is taken by then; or choose another for a new M2MClient",
@@ -139,20 +145,16 @@ func refusedChoice(c *v1alpha1.M2MClient, out *outcome, id string) verdict {
 
 // idHolder is what stands between a client and an id. The zero value is nothing.
 type idHolder struct {
-	project   bool
-	other     bool
+	taken     bool   // by a project or another client, or it was when this one asked for it first
 	neighbour string // the name of the other client, if it is in the same namespace
-	late      bool   // the id was another's when this client asked for it first
 }
-
-func (h idHolder) taken() bool { return h.project || h.other || h.late }
 
 // verdict tells of it. A client waits for what its own namespace may do. Nobody gets an
 // id by waiting for the client of another namespace to be deleted.
 func (h idHolder) verdict(id string) verdict {
 	id = beginning(id, 128)
 	switch {
-	case !h.taken():
+	case !h.taken:
 		return verdict{}
 	case h.neighbour != "":
 		return stalled(v1alpha1.ReasonClientIDInUse, fmt.Sprintf(
@@ -171,7 +173,7 @@ func (r *ClientReconciler) idHolder(ctx context.Context, c *v1alpha1.M2MClient, 
 	}
 	for i := range issuers.Items {
 		if issuers.Items[i].Spec.ProjectID == id {
-			return idHolder{project: true}, nil
+			return idHolder{taken: true}, nil
 		}
 	}
 	others := &v1alpha1.M2MClientList{}
@@ -190,9 +192,9 @@ func (r *ClientReconciler) idHolder(ctx context.Context, c *v1alpha1.M2MClient, 
 			return idHolder{}, err
 		case !has && !comes:
 		case other.Namespace == c.Namespace:
-			return idHolder{other: true, neighbour: other.Name}, nil
+			return idHolder{taken: true, neighbour: other.Name}, nil
 		default:
-			return idHolder{other: true}, nil
+			return idHolder{taken: true}, nil
 		}
 	}
 	return idHolder{}, nil
@@ -208,7 +210,7 @@ func cameLate(c *v1alpha1.M2MClient) bool {
 // comesFirst tells whether another client that has no credential gets an id before this one.
 func (r *ClientReconciler) comesFirst(ctx context.Context, other, c *v1alpha1.M2MClient, issuer *v1alpha1.ClusterM2MIssuer, id string) (bool, error) {
 	if other.Status.Seal != "" || !older(other, c) || cameLate(other) ||
-		r.claims.restsFor(idKey(issuer.Name, id), client.ObjectKeyFromObject(other), r.Now()) {
+		!r.claims.rests(idKey(issuer.Name, id), client.ObjectKeyFromObject(other), r.Now()).IsZero() {
 		return false, nil
 	}
 	namespace, err := r.namespace(ctx, other.Namespace)
