@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,25 +16,15 @@ import (
 	"github.com/m2m-operator/m2m-operator/internal/managementapi"
 )
 
-// accessFor is how long the API server's word on what somebody may do is used again,
-// and maxAccess bounds the answers that are kept.
-const (
-	accessFor = 10 * time.Second
-	maxAccess = 10_000
-)
+// accessFor is how long the API server's word on what somebody may do is used again.
+const accessFor = 10 * time.Second
 
 // access asks the API server what callers may do.
 type access struct {
 	ask func(ctx context.Context, review *authorizationv1.SubjectAccessReview) error
 	now func() time.Time
 
-	mu      sync.Mutex
-	answers map[[sha256.Size]byte]answer
-}
-
-type answer struct {
-	allowed bool
-	until   time.Time
+	allowed answers[bool]
 }
 
 // may tells whether RBAC lets a caller do something with the M2MClients of a namespace,
@@ -59,31 +48,15 @@ func (a *access) may(ctx context.Context, by managementapi.Caller, verb, namespa
 		return false, fmt.Errorf("encoding a SubjectAccessReview: %w", err)
 	}
 	key := sha256.Sum256(text)
-	if allowed, ok := a.kept(key); ok {
+	if allowed, ok := a.allowed.kept(key, a.now()); ok {
 		return allowed, nil
 	}
 	review := &authorizationv1.SubjectAccessReview{Spec: spec}
 	if err := a.ask(ctx, review); err != nil {
 		return false, refused("asking what the caller may do", err)
 	}
-	a.put(key, review.Status.Allowed)
+	a.allowed.keep(key, review.Status.Allowed, a.now().Add(accessFor))
 	return review.Status.Allowed, nil
-}
-
-func (a *access) kept(key [sha256.Size]byte) (allowed, ok bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	answer, ok := a.answers[key]
-	return answer.allowed, ok && a.now().Before(answer.until)
-}
-
-func (a *access) put(key [sha256.Size]byte, allowed bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.answers == nil || len(a.answers) >= maxAccess {
-		a.answers = map[[sha256.Size]byte]answer{} // rarely, and it costs no more than asking again
-	}
-	a.answers[key] = answer{allowed, a.now().Add(accessFor)}
 }
 
 // own tells whether a client was made by the management API in the project's own

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -24,8 +23,6 @@ const AudiencePath = "/v1/m2m/"
 const (
 	// refusedFor is how long the API server's refusal of a token is remembered.
 	refusedFor = 10 * time.Second
-	// maxRefused bounds the refusals that are remembered.
-	maxRefused = 10_000
 	// maxReviews bounds the TokenReviews that are under way.
 	maxReviews = 16
 	// reviewPatience is how long one waits for its turn.
@@ -41,8 +38,7 @@ type reviews struct {
 	keys func() (issuer string, keys jws.KeySet)
 
 	turns   chan struct{}
-	mu      sync.Mutex
-	refused map[[sha256.Size]byte]time.Time // and until when
+	refused answers[struct{}]
 }
 
 // errBusy says that too many questions about tokens are under way.
@@ -54,7 +50,7 @@ var errBusy = &managementapi.Problem{
 // user returns whose a token is that is for one audience.
 func (r *reviews) user(ctx context.Context, text string, token *jws.Token, audience string, limited func() error) (authenticationv1.UserInfo, error) {
 	digest := sha256.Sum256([]byte(text))
-	if r.wasRefused(digest) {
+	if _, was := r.refused.kept(digest, r.now()); was {
 		return authenticationv1.UserInfo{}, unauthorized("token_refused")
 	}
 	switch issuer, keys := r.keys(); {
@@ -73,7 +69,7 @@ func (r *reviews) user(ctx context.Context, text string, token *jws.Token, audie
 		return authenticationv1.UserInfo{}, err
 	}
 	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, audience) {
-		r.refuse(digest)
+		r.refused.keep(digest, struct{}{}, r.now().Add(refusedFor))
 		return authenticationv1.UserInfo{}, unauthorized("token_refused")
 	}
 	return review.Status.User, nil
@@ -95,21 +91,6 @@ func (r *reviews) review(ctx context.Context, review *authenticationv1.TokenRevi
 		return refused("asking for a TokenReview", err)
 	}
 	return nil
-}
-
-func (r *reviews) wasRefused(digest [sha256.Size]byte) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.now().Before(r.refused[digest])
-}
-
-func (r *reviews) refuse(digest [sha256.Size]byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.refused == nil || len(r.refused) >= maxRefused {
-		r.refused = map[[sha256.Size]byte]time.Time{} // rarely, and it costs no more than asking again
-	}
-	r.refused[digest] = r.now().Add(refusedFor)
 }
 
 // Bearer implements [managementapi.Authenticator]: the project is the one whose audience

@@ -140,11 +140,11 @@ func TestRefusedBearer(t *testing.T) {
 			t.Errorf("%v, %d TokenReviews", err, s.asked)
 		}
 	}
-	for range maxRefused + 1 {
-		r.refuse([32]byte{1})
+	for n := range maxAnswers + 1 {
+		r.refused.keep([32]byte{byte(n), byte(n >> 8)}, struct{}{}, s.now)
 	}
-	if len(r.refused) > maxRefused {
-		t.Errorf("%d refusals are kept", len(r.refused))
+	if len(r.refused.of) > maxAnswers {
+		t.Errorf("%d refusals are kept", len(r.refused.of))
 	}
 }
 
