@@ -62,8 +62,8 @@ func TestSharedSecretStaysOnes(t *testing.T) {
 	}
 	lose := func(name string) {
 		t.Helper()
-		was := &corev1.Secret{}
-		o.mustGet(t, namespace, name, was)
+		was := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		o.refresh(t, was)
 		if err := o.Delete(t.Context(), was.DeepCopy()); err != nil {
 			t.Fatal(err)
 		}
@@ -109,8 +109,8 @@ func TestSharedSecretStaysOnes(t *testing.T) {
 		}
 	})
 	t.Run("restored for another", func(t *testing.T) {
-		was := &corev1.Secret{}
-		o.mustGet(t, namespace, "shared", was)
+		was := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "shared"}}
+		o.refresh(t, was)
 		remove(t, o, was.DeepCopy())
 		foreign := foreignSecret(namespace, "shared")
 		foreign.Labels = map[string]string{v1alpha1.LabelAdopt: "two"}
@@ -136,13 +136,6 @@ func TestSharedSecretStaysOnes(t *testing.T) {
 	}
 	o.waitReason(t, two, v1alpha1.ReasonIssued)
 	o.waitAccepted(t, o.secret(t, two))
-}
-
-func (o *operator) mustGet(t *testing.T, namespace, name string, object client.Object) {
-	t.Helper()
-	if err := o.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, object); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // stays makes sure that a client was looked at again, and is as it was.
